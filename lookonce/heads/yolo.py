@@ -1,0 +1,155 @@
+"""[yolo]: the head of YOLOv3 (thesis 3.1-3.3), with what the fork adds at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lookonce.arrays import namespace
+from lookonce.darknet.cfg import Section
+from lookonce.heads.head import (
+    Array,
+    Candidates,
+    DecodeOptions,
+    Head,
+    anchor_pairs,
+    cell_corners,
+    every_class,
+    finite_exp,
+    finite_exp_op,
+    flat_cells,
+    logit,
+    passing_cells,
+    sigmoid,
+)
+from lookonce.layers.ops import Ops, T
+from lookonce.layers.shape import Shape
+
+NMS_KINDS = ("default", "greedynms", "diounms")      # boxes.NMS knows what they do
+MAX_ANCHORS = 1 << 12
+
+
+@dataclass(frozen=True)
+class Yolo(Head):
+    """Channels are, for each anchor of `mask`, x, y, w, h, objectness and one logit a class.
+
+    `anchors` are all anchors of the network in pixels of its input, (width, height); `input` is that input's size.
+    Of the fork: `scale_x_y` lets a centre leave its cell; with `new_coords` the layer before has already activated
+    everything and sizes are squares; `nms_kind` and `beta_nms` name the NMS its makers use.
+    """
+
+    section = "yolo"
+    classes: int
+    mask: tuple[int, ...]
+    anchors: tuple[tuple[float, float], ...]
+    scale_x_y: float = 1.0
+    new_coords: bool = False
+    nms_kind: str = "default"
+    beta_nms: float = 0.6
+    # for learning
+    max_boxes: int = 90
+    jitter: float = 0.2
+    random: float = 0.0
+    ignore_threshold: float = 0.5
+    truth_threshold: float = 1.0
+
+    @classmethod
+    def from_cfg(cls, section: Section, index: int) -> Yolo:
+        count = section.integer("num", default=1, least=1, most=MAX_ANCHORS)
+        mask = section.integers("mask", default=tuple(range(count)))
+        if len(set(mask)) != len(mask) or not all(0 <= item < count for item in mask):
+            section.refuse("mask", f"wanted different numbers of anchors, from 0 to {count - 1}")
+        section.know("map", "label_smooth_eps", "objectness_smooth", "iou_normalizer", "obj_normalizer", "iou_loss",
+                     "cls_normalizer", "delta_normalizer", "iou_thresh", "iou_thresh_kind", "resize", "focal_loss",
+                     "max_delta", "counters_per_class", "show_details", "track_history_size", "sim_thresh",
+                     "dets_for_track", "dets_for_show", "track_ciou_norm", "embedding_layer")  # fmt: skip
+        return cls(
+            classes=section.integer("classes", default=20, least=1, most=1 << 20),
+            mask=mask,
+            anchors=anchor_pairs(section, count),
+            scale_x_y=section.number("scale_x_y", default=1.0, least=0.01, most=100),
+            new_coords=section.flag("new_coords"),
+            nms_kind=section.word("nms_kind", default="default", among=NMS_KINDS),
+            beta_nms=section.number("beta_nms", default=0.6),
+            max_boxes=section.integer("max", default=200 if section.fork else 90, least=1),
+            jitter=section.number("jitter", default=0.2),
+            random=section.number("random", default=0.0),
+            ignore_threshold=section.number("ignore_thresh", default=0.5),
+            truth_threshold=section.number("truth_thresh", default=1.0),
+        )
+
+    def shape(self, source: Shape) -> Shape:
+        wanted = len(self.mask) * (self.classes + 5)
+        if source.channels != wanted:
+            raise ValueError(
+                f"wants filters={wanted} in the layer before ({len(self.mask)} masks x ({self.classes} classes + 5)); "
+                f"it has {source.channels}"
+            )
+        return source
+
+    def forward(self, ops: Ops[T], x: T, weights: Mapping[str, T]) -> T:
+        """Darknet's output: everything activated but width and height."""
+        parts: list[T] = []
+        for anchor in range(len(self.mask)):
+            parts += self._activated(ops, x, anchor)
+        return ops.concat(parts, 1)
+
+    def decode(self, raw: Array, options: DecodeOptions) -> Candidates:
+        """The box equations for the cells whose objectness passes; every class above the threshold counts."""
+        xp = namespace(raw)
+        least = options.threshold if self.new_coords else logit(options.threshold)
+        cells = passing_cells(raw, len(self.mask), 4, least)
+        cell = cells.values                                                # (N, 5+K)
+        known = cell if self.new_coords else sigmoid(cell)
+        prior = xp.asarray(self._priors(options.input), dtype=cell.dtype, device=cell.device)[cells.anchor]
+        centre = self._centre(known[:, 0:2], cells.corner, cells.size)                      # (N, 2)
+        extent = self._extent(finite_exp, cell[:, 2:4], prior)                              # (N, 2)
+        xyxy = xp.concat([centre - extent / 2, centre + extent / 2], axis=1)                # (N, 4)
+        objectness = xp.where(known[:, 4] > options.threshold, known[:, 4], 0 * known[:, 4])
+        score = objectness[:, None] * known[:, 5:]                                          # (N, K)
+        return every_class(cells.picture, xyxy, objectness, score, options.threshold)
+
+    def dense(self, ops: Ops[T], x: T, input: tuple[int, int]) -> tuple[T, T]:
+        _, _, rows, columns = x.shape
+        corner = ops.constant(cell_corners(rows, columns))
+        size = ops.constant(np.array([columns, rows], np.float32).reshape(1, 2, 1, 1))
+        boxes, scores = [], []
+        for anchor, prior in enumerate(self._priors(input)):
+            centre, extent, known = self._activated(ops, x, anchor, scaled=False)           # (B, 2 | 2 | 1+K, H, W)
+            centre = self._centre(centre, corner, size)
+            extent = self._extent(partial(finite_exp_op, ops), extent, ops.constant(prior.reshape(1, 2, 1, 1)))
+            boxes.append(flat_cells(ops, ops.concat([centre - extent * 0.5, centre + extent * 0.5], 1)))
+            objectness, classes = ops.slice(known, 1, 0, 1), ops.slice(known, 1, 1, 1 + self.classes)
+            scores.append(flat_cells(ops, classes * objectness))
+        return ops.concat(boxes, 1), ops.concat(scores, 1)
+
+    # ------------------------------------------------------------------ the equations, for arrays and primitives
+    def _priors(self, input: tuple[int, int]) -> np.ndarray:
+        """The anchors of the mask, (A, 2), relative to the network's input."""
+        return np.array([self.anchors[item] for item in self.mask], np.float32) / np.array(input, np.float32)
+
+    def _activated(self, ops: Ops[T], x: T, anchor: int, scaled: bool = True) -> list[T]:
+        """One anchor's centre, extent, and objectness with classes, as Darknet activates them."""
+        first = anchor * (5 + self.classes)
+        centre = ops.slice(x, 1, first, first + 2)
+        extent = ops.slice(x, 1, first + 2, first + 4)
+        known = ops.slice(x, 1, first + 4, first + 5 + self.classes)
+        if not self.new_coords:
+            centre, known = ops.sigmoid(centre), ops.sigmoid(known)
+        if scaled and self.scale_x_y != 1:
+            centre = centre * self.scale_x_y - (self.scale_x_y - 1) / 2
+        return [centre, extent, known]
+
+    def _centre(self, known: Any, corner: Any, size: Any) -> Any:
+        """b = (s·σ(t) - (s-1)/2 + c) / grid; s is 1 but in the fork."""
+        if self.scale_x_y != 1:
+            known = known * self.scale_x_y - (self.scale_x_y - 1) / 2
+        return (known + corner) / size
+
+    def _extent(self, exp: Callable[[Any], Any], t: Any, prior: Any) -> Any:
+        """b = p·e^t; with new_coords b = p·(2t)², t already activated."""
+        return t * t * prior * 4 if self.new_coords else exp(t) * prior

@@ -1,0 +1,161 @@
+"""The one-file model: a safetensors file that holds weights and, in its metadata, everything else.
+
+Tensors are called by layer and array, `013.weights`. The metadata are texts: `cfg`, `tree` (the lines of the WordTree
+that the cfg names, if any), and JSON for `names`, `thresholds`, `header`, `card`; `resize`; `lookonce` is the format's
+version. What a loader needs is all inside: no path is followed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from lookonce import files
+from lookonce.darknet.cfg import Cfg, Place
+from lookonce.darknet.weights import Header, check_values
+from lookonce.errors import CfgError, WeightsError
+from lookonce.model.model import Model, Thresholds
+from lookonce.network import Network
+
+SUFFIX = ".safetensors"
+VERSION = "1"
+MAX_TEXT = 64 << 20
+
+
+def write(path: Path, model: Model) -> None:
+    """Write `model` into one file; it appears under `path` only when it is whole."""
+    network = model.network
+    tensors = {
+        f"{entry.layer:03d}.{entry.name}": model.weights[entry.layer][entry.name] for entry in network.entries()
+    }
+    metadata = {
+        "lookonce": VERSION,
+        "cfg": network.cfg.text.encode("utf-8", "backslashreplace").decode(),
+        "resize": model.resize,
+        "names": json.dumps(model.names),
+        "thresholds": json.dumps(model.thresholds._asdict()),
+        "header": json.dumps(asdict(model.header)),
+        "card": json.dumps(dict(model.card)),
+        "source": Path(model.source).name,
+    }
+    if model.tree is not None:
+        metadata["tree"] = "\n".join(model.tree.to_lines())
+    with files.write_atomically(path) as file:
+        file.write(safetensors.numpy.save(tensors, metadata=metadata))
+
+
+def read(path: Path, memory_limit: int, *, allow_nonfinite: bool = False) -> Model:
+    """The model in a file that `write` made. Raises WeightsError, or CfgError for its cfg."""
+    files.open_regular(path, WeightsError).close()
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            cfg = _cfg(path, metadata)
+            network = Network.build(cfg, memory_limit)
+            entries = network.entries()
+            wanted = {f"{entry.layer:03d}.{entry.name}": entry for entry in entries}
+            found = set(file.keys())
+            if found != wanted.keys():
+                odd = sorted(found ^ wanted.keys())[0]
+                where = "is missing" if odd in wanted else "is not of its cfg"
+                raise WeightsError(f"{path}: the array {odd[:40]!r} {where}; is the file whole?")
+            layers: list[dict[str, np.ndarray]] = [{} for _ in network.nodes]
+            places = _places(path)
+            for name, entry in wanted.items():
+                view = file.get_slice(name)
+                shape, kind = tuple(view.get_shape()), view.get_dtype()
+                if shape != entry.shape or kind not in ("F32", "F16"):
+                    raise WeightsError(f"{path}: {entry.owner} is {kind} {shape}, wanted F32 or F16 {entry.shape}")
+                # Not get_tensor: it reads through a memory map, which costs the file's size once more, and a file
+                # that shrinks meanwhile would end the process.
+                array = _taken(path, places[name], entry.shape, "<f4" if kind == "F32" else "<f2")
+                if not allow_nonfinite:
+                    check_values(array.reshape(-1), entry, path)
+                layers[entry.layer][entry.name] = array
+    except safetensors.SafetensorError as problem:
+        raise WeightsError(f"{path}: is no usable safetensors file: {problem}") from None
+    names = _json(path, metadata, "names", list)
+    thresholds = _json(path, metadata, "thresholds", dict)
+    header = _json(path, metadata, "header", dict)
+    resize = metadata.get("resize", network.resize)
+    if resize not in ("letterbox", "stretch", "crop"):
+        raise WeightsError(f"{path}: resize={resize[:40]!r} is not known, wanted letterbox, stretch or crop")
+    if names and len(names) != network.classes:
+        raise WeightsError(f"{path}: {len(names)} names, but its network has {network.classes} classes")
+    try:
+        return Model(
+            network=network,
+            weights=tuple(layers),
+            header=_header(header),
+            names=tuple(str(name) for name in names),
+            resize=resize,
+            thresholds=_thresholds(thresholds),
+            card=_json(path, metadata, "card", dict),
+            source=str(path),
+            trained=len(network.nodes),
+        )
+    except (TypeError, ValueError) as problem:
+        raise WeightsError(f"{path}: its metadata do not fit together: {problem}") from None
+
+
+def _cfg(path: Path, metadata: Mapping[str, str]) -> Cfg:
+    if metadata.get("lookonce") != VERSION:
+        raise WeightsError(
+            f"{path}: is a safetensors file, but no model of lookonce's (metadata lookonce={VERSION} is not there); "
+            "make one with `lookonce model convert`"
+        )
+    if "cfg" not in metadata:
+        raise CfgError(f"{path}: its metadata hold no cfg")
+    attached = {"tree": metadata["tree"]} if "tree" in metadata else {}
+    return Cfg.parse(metadata["cfg"], str(path), Place(attached=attached))
+
+
+def _places(path: Path) -> dict[str, int]:
+    """Where each array begins. Only for a file that safe_open has checked."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return {name: 8 + length + about["data_offsets"][0] for name, about in header.items() if name != "__metadata__"}
+
+
+def _taken(path: Path, place: int, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """One array of a file. Raises WeightsError if the file has become shorter."""
+    array = np.fromfile(path, kind, math.prod(shape), offset=place)
+    if array.size != math.prod(shape):
+        raise WeightsError(f"{path}: changed its length while it was read; try again when it is written")
+    return array.reshape(shape).astype(np.float32, copy=False)
+
+
+def _thresholds(values: Mapping[str, Any]) -> Thresholds:
+    for key, value in values.items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"thresholds {key}={str(value)[:40]}, wanted a number from 0 to 1")
+    return Thresholds(**values)
+
+
+def _header(values: Mapping[str, Any]) -> Header:
+    """The header of the weights file that a model was made from. Raises ValueError if no such file can have it."""
+    bits = {"major": 16, "minor": 16, "revision": 16, "seen": 64}
+    for key, value in values.items():
+        if key in bits and not (type(value) is int and 0 <= value < 1 << bits[key]):
+            raise ValueError(f"header {key}={str(value)[:40]}, wanted a whole number of {bits[key]} bits")
+    return Header(**values)
+
+
+def _json(path: Path, metadata: Mapping[str, str], key: str, kind: type) -> Any:
+    try:
+        value = json.loads(metadata.get(key, "[]" if kind is list else "{}"))
+    except (ValueError, RecursionError) as problem:           # a number may have too many digits
+        raise WeightsError(f"{path}: its metadata {key} are no JSON: {problem}") from None
+    if not isinstance(value, kind):
+        raise WeightsError(f"{path}: its metadata {key} are a {type(value).__name__}, wanted a {kind.__name__}")
+    return value
