@@ -1,0 +1,5 @@
+"""Ways to run a graph: pictures in, raw outputs out, safe to call from many threads."""
+
+from lookonce.engines.engine import Engine, EngineKind, Precision, available_engines, open_engine
+
+__all__ = ["Engine", "EngineKind", "Precision", "available_engines", "open_engine"]

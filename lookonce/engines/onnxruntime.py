@@ -1,0 +1,44 @@
+"""ONNX Runtime: the engine where OpenVINO has no wheel."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import numpy as np
+
+from lookonce.errors import EngineError
+from lookonce.graph import Graph
+from lookonce.graph.build import INPUT
+from lookonce.shapes import Float32
+
+
+class OnnxRuntime:
+    """One graph on ONNX Runtime's CPU provider. A session may be run by many threads at once."""
+
+    name = "onnxruntime"
+
+    def __init__(self, graph: Graph, precision: Literal["f32", "bf16"], threads: int | None) -> None:
+        # Its telemetry writes an identifier into the home folder on import, and sends it home.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        try:
+            from onnxruntime import InferenceSession, SessionOptions, __version__
+        except ImportError as problem:
+            raise EngineError(f"onnxruntime is installed but does not load: {problem}") from None
+        if precision != "f32":
+            raise EngineError("onnxruntime has no bf16 on the CPU; wanted --precision f32 or --engine openvino")
+        self.version: str = __version__
+        self.precision: Literal["f32", "bf16"] = precision
+        options = SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = InferenceSession(
+                graph.proto().SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as problem:                    # its errors share no base class but this
+            raise EngineError(f"onnxruntime {self.version} cannot compile this network: {problem}"[:400]) from None
+
+    def __call__(self, pictures: Float32[np.ndarray, "B C H W"]) -> list[Float32[np.ndarray, ...]]:
+        return [np.asarray(output) for output in self._session.run(None, {INPUT: pictures})]

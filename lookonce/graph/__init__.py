@@ -1,0 +1,5 @@
+"""A network as an ONNX graph, written from cfg and weights without any training framework."""
+
+from lookonce.graph.build import Graph, build
+
+__all__ = ["Graph", "build"]

@@ -1,0 +1,104 @@
+"""Model -> ONNX: one graph with raw heads, for our engines; any layer can be tapped."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from lookonce.graph.fold import fold
+from lookonce.graph.ops import BATCH, OPSET, GraphOps, Value, tensor
+from lookonce.model import Model
+
+IR_VERSION = 9                  # of the time of opset 18: runtimes of 2023 and later read it
+INPUT = "images"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX graph whose weights are kept apart, as numpy arrays by name, so that an engine need not copy them.
+
+    `nodes` is the model without weights: they are inputs beside `images`. `proto` is the usual ONNX model.
+    """
+
+    nodes: onnx.ModelProto
+    weights: Mapping[str, np.ndarray]
+
+    def proto(self) -> onnx.ModelProto:
+        """The whole as one ONNX model."""
+        whole = onnx.ModelProto()
+        whole.CopyFrom(self.nodes)
+        images = [value for value in whole.graph.input if value.name == INPUT]
+        del whole.graph.input[:]
+        whole.graph.input.extend(images)
+        for name, value in self.weights.items():
+            whole.graph.initializer.append(tensor(name, value))
+        return whole
+
+
+class Traced(NamedTuple):
+    """A network written as nodes: the edge that enters, and the edge that leaves each layer."""
+
+    ops: GraphOps
+    input: Value
+    outputs: list[Value]
+
+
+def build(model: Model, *, compat: bool = False, taps: Collection[int] = ()) -> Graph:
+    """The graph of a model.
+
+    Input `images`: (B, C, H, W) float32 in [0, 1], B free. Outputs: what flows into each head, `head_N` for the head
+    that is layer N, since heads are decoded outside, where only a few cells matter; for a network without heads what
+    its last layer puts out, `output`. Then, for each layer N of `taps`, `layer_N`: what Darknet's layer N puts out.
+    With `compat` the arithmetic is that of Darknet's CPU code (graph.fold).
+    """
+    heads = [node for node, _ in model.network.heads]
+    wanted = [(f"head_{node.index}", node.sources[0]) for node in heads]
+    wanted = wanted or [("output", model.network.output.index)]
+    wanted += [(f"layer_{index}", index) for index in taps]
+    traced = trace(model, compat=compat, last=max(index for _, index in wanted))
+    return finish(traced, [(name, traced.outputs[index], TensorProto.FLOAT) for name, index in wanted])
+
+
+def trace(model: Model, *, compat: bool = False, last: int | None = None) -> Traced:
+    """The layers of a model up to number `last` as nodes, batch norm folded."""
+    compat = compat and not model.network.cfg.fork          # the fork has neither accident of graph.fold
+    ops = GraphOps()
+    images = Value(ops, INPUT, (BATCH, *model.network.input))
+    outputs: list[Value] = []
+    for node, arrays in zip(model.network.nodes, model.weights, strict=True):
+        if last is not None and node.index > last:
+            break
+        node, arrays = fold(node, arrays, compat)
+        ops.scope = f"{node.index:03d}_{node.layer.section}/"
+        weights = {name: ops.parameter(f"{ops.scope}{name}", array) for name, array in arrays.items()}
+        outputs.append(node.forward(ops, [outputs[i] if i >= 0 else images for i in node.sources], weights))
+    return Traced(ops, images, outputs)
+
+
+def finish(traced: Traced, outputs: Sequence[tuple[str, Value, int]]) -> Graph:
+    """The graph of a traced network with the given outputs: name, edge, element type."""
+    ops = traced.ops
+    nodes, named = list(ops.nodes), []
+    for name, value, kind in outputs:
+        nodes.append(helper.make_node("Identity", [value.name], [name], name=name))
+        named.append(helper.make_tensor_value_info(name, kind, [_length(length) for length in value.shape]))
+    images = [_length(length) for length in traced.input.shape]
+    given = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, images)]
+    given += [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in ops.weights.items()
+    ]
+    graph = helper.make_graph(nodes, "lookonce", given, named)
+    graph.initializer.extend(ops.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="lookonce")
+    model.ir_version = IR_VERSION
+    return Graph(model, ops.weights)
+
+
+def _length(length: int) -> int | str:
+    return "batch" if length == BATCH else length
