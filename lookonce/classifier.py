@@ -1,0 +1,77 @@
+"""Classifier: pictures in, labels out, flat or down a WordTree."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lookonce.engines import EngineKind, Precision
+from lookonce.errors import CfgError
+from lookonce.model import Model
+from lookonce.runner import Compat, ResizeChoice, Runner, Source
+from lookonce.shapes import Float32
+
+
+class Answer(NamedTuple):
+    """One class that a picture may show: its number and name, its probability, and the names on its way down the tree.
+
+    Without a tree the way is the name alone.
+    """
+
+    label: int
+    name: str
+    score: float
+    path: tuple[str, ...]
+
+
+class Classifier:
+    """A model ready to classify. It may be shared by any number of threads.
+
+    Options as of Detector. Pictures are fitted as by `darknet classifier predict`: letterboxed for the original's
+    networks, the middle cut out (`crop`) for the fork's, unless `resize` says otherwise. Raises EngineError, or
+    CfgError if the model is no classifier.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        engine: EngineKind = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        resize: ResizeChoice = "auto",
+        compat: Compat = None,
+    ) -> None:
+        network = model.network
+        if network.kind != "classifier":
+            does = "detects: use detect" if network.kind == "detector" else "puts out neither boxes nor classes"
+            raise CfgError(f"{network.cfg.path}: does not end in a [softmax]; it {does}")
+        self.names = model.label_names()
+        self.tree = model.tree
+        self.runner = Runner(
+            model, engine=engine, precision=precision, threads=threads, resize=resize, compat=compat
+        )
+
+    def __str__(self) -> str:
+        return str(self.runner)
+
+    def __call__(self, picture: Source, top: int = 5) -> list[Answer]:
+        """The `top` likeliest classes of one picture, the likeliest first. Down a tree only leaves compete.
+
+        Raises InputError if the picture is not readable.
+        """
+        probability = self.probabilities(picture)
+        if self.tree is not None:
+            probability = np.where(self.tree.leaf, probability, 0)
+        best = np.argsort(-probability, kind="stable")[:top]
+        return [self._answer(int(label), float(probability[label])) for label in best]
+
+    def probabilities(self, picture: Source) -> Float32[np.ndarray, " K"]:
+        """Every class's probability; down a tree each node's own, the product of those on its way."""
+        conditional = self.runner([picture]).outputs[0].reshape(1, -1)
+        return np.asarray((self.tree.absolute(conditional) if self.tree is not None else conditional.copy())[0])
+
+    def _answer(self, label: int, score: float) -> Answer:
+        path = self.tree.path(label) if self.tree is not None else [label]
+        return Answer(label, self.names[label], score, tuple(self.names[node] for node in path))
