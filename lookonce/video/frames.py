@@ -1,0 +1,205 @@
+"""Frames out of video files, cameras and streams, by PyAV."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lookonce.errors import EngineError, InputError, warn
+from lookonce.pictures import MAX_PIXELS, MAX_SIDE
+from lookonce.shapes import UInt8
+from lookonce.video.newest import Newest
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mjpeg", ".mjpg", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
+STREAM = re.compile(r"(rtsp|rtsps|http|https)://", re.IGNORECASE)
+
+# What a file may be. Playlists (HLS, concat) are left out: they name other files and addresses to read.
+FILE_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mjpeg,jpeg_pipe,mpeg,mpegts,mpegvideo,flv,asf,gif,ivf,h264,hevc,ogg"
+)
+# Decoders that damaged files have not been seen to trouble. FFV1's corrupts memory when its threads meet one.
+SAFE_WITH_THREADS = frozenset(("h264", "hevc", "mpeg4", "mpeg2video", "mjpeg", "vp8", "vp9", "av1", "libdav1d"))
+TIMEOUT = 10.0                   # seconds without a byte from a camera or stream
+USUAL_RATE = 25.0
+BOGUS_RATE = (0.1, 1000.0)       # frames a second that a file may claim
+
+
+class Frame(NamedTuple):
+    """One picture of a video: its number from 0, and its time in seconds from the start."""
+
+    number: int
+    time: float
+    picture: UInt8[np.ndarray, "H W 3"]
+
+
+class Video:
+    """A video file, a camera (its number) or a stream (its address), opened.
+
+    Iterating gives Frames, upright as the file says. Of a file every frame comes, in order. Of a live source the
+    newest comes: frames that arrive while the caller works are dropped. `rate` is frames a second; `claimed` how many
+    frames a file says it has, 0 if it does not say; `read` how many came. After the last frame `complaint` says in one
+    line what was wrong with the file, or is None.
+
+    Raises InputError if it cannot be opened, EngineError if PyAV is not installed.
+    """
+
+    def __init__(self, source: str | Path) -> None:
+        self._av = _import_av()
+        self.name = str(source)
+        self.live = is_live(self.name)
+        self.read = 0
+        self.complaint: str | None = None
+        self._container = self._open()
+        streams = self._container.streams.video
+        if not streams or streams[0].codec_context is None:
+            self._container.close()
+            what = "pictures in a coding that is not known" if streams else "no pictures, only sound or data"
+            raise InputError(f"{self.name}: holds {what}")
+        self._stream: Any = streams[0]
+        if self._stream.codec_context.name in SAFE_WITH_THREADS:
+            self._stream.thread_type = "AUTO"
+        else:
+            self._stream.codec_context.thread_count = 1
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        self.rate = rate if BOGUS_RATE[0] <= rate <= BOGUS_RATE[1] else USUAL_RATE
+        if self.rate != rate and not self.live:
+            warn(f"{self.name}: claims {rate:g} frames a second; {USUAL_RATE:g} are taken")
+        self.claimed, self._claimed_seconds, self._start, self._end = 0, 0.0, 0.0, 0.0
+        if not self.live:
+            self.claimed = _claimed(self._stream)
+            self._claimed_seconds = _claimed_seconds(self._container)
+            self._start = float((self._stream.start_time or 0) * self._stream.time_base)
+        self._newest: Newest[Frame] | None = None
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file or camera."""
+        if self._newest is None or self._newest.stop(TIMEOUT + 1):      # no read waits longer
+            self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        if not self.live:
+            yield from self._frames()
+            return
+        self._newest = Newest(self._frames())
+        yield from self._newest
+
+    def _frames(self) -> Iterator[Frame]:
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except self._av.FFmpegError as problem:
+                    self.complaint = f"{self.name}: a part cannot be decoded: {_reason(problem)}"
+                    continue
+                for frame in frames:
+                    if max(frame.width, frame.height) > MAX_SIDE or frame.width * frame.height > MAX_PIXELS:
+                        size = f"{frame.width} x {frame.height}"
+                        raise InputError(f"{self.name}: a frame of {size}, too large to be read")
+                    time = self.read / self.rate if frame.time is None else frame.time - self._start
+                    self._end = max(self._end, time + 1 / self.rate)
+                    yield Frame(self.read, time, _upright(frame))
+                    self.read += 1
+        except self._av.FFmpegError as problem:
+            self.complaint = f"{self.name}: ends in an error after {self.read} frames: {_reason(problem)}"
+        if self.claimed and self.read < self.claimed:
+            self.complaint = f"{self.name}: {self.read} frames, though it claims {self.claimed}: cut off or damaged"
+        elif not self.claimed and self._end < self._claimed_seconds - 1:
+            times = f"{self._end:.1f} seconds, though it claims {self._claimed_seconds:.1f}"
+            self.complaint = f"{self.name}: {self.read} frames in {times}: cut off or damaged"
+
+    def _open(self) -> Any:
+        """The container, opened so that a file can only be a video and can only be read."""
+        try:
+            if self.name.isdigit():
+                return self._av.open(*_camera(int(self.name)), timeout=TIMEOUT)
+            if STREAM.match(self.name):
+                return self._av.open(self.name, timeout=TIMEOUT, options=_stream_options(self.name))
+            _check_file(self.name)
+            options = {"protocol_whitelist": "file", "format_whitelist": FILE_FORMATS}
+            # As an absolute path: `12:30.mp4` alone would be a protocol to FFmpeg.
+            return self._av.open(os.path.abspath(self.name), options=options, metadata_errors="replace")  # noqa: PTH100
+        except (self._av.FFmpegError, OSError, ValueError) as problem:
+            what = f"camera {self.name}" if self.name.isdigit() else self.name
+            raise InputError(f"{what}: cannot be opened as a video: {_reason(problem)}") from None
+
+
+def is_video(source: str) -> bool:
+    """Whether a source's name says that it moves: a camera's number, a stream's address, a video file's suffix."""
+    return is_live(source) or source.lower().endswith(SUFFIXES)
+
+
+def is_live(source: str) -> bool:
+    """Whether a source goes on by itself: a camera or a stream."""
+    return source.isdigit() or STREAM.match(source) is not None
+
+
+def _upright(frame: Any) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame as RGB, turned as its metadata say, in quarter turns."""
+    picture: np.ndarray = frame.to_ndarray(format="rgb24")
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+def _claimed(stream: Any) -> int:
+    """How many frames a file says that it has, 0 if it does not."""
+    return int(stream.frames) if 0 < stream.frames < 1 << 31 else 0
+
+
+def _claimed_seconds(container: Any) -> float:
+    """How long a Matroska file says that its pictures last, 0 if it does not.
+
+    Other files' lengths are FFmpeg's own guesses; and the length of the whole may be that of its sound.
+    """
+    alone = len(container.streams) == 1 and "matroska" in container.format.name
+    return (container.duration or 0) / 1e6 if alone else 0.0            # microseconds
+
+
+def _check_file(name: str) -> None:
+    """Raise InputError unless `name` is a regular file: opening a pipe would wait for ever."""
+    try:
+        mode = Path(name).stat().st_mode
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{name}: is a folder, pipe or device, wanted a video file")
+
+
+def _camera(number: int) -> tuple[str, str, str]:
+    """How FFmpeg names camera `number` here: file, mode, format."""
+    if sys.platform == "darwin":
+        return f"{number}:none", "r", "avfoundation"
+    if sys.platform == "win32":
+        return f"video={number}", "r", "dshow"
+    return f"/dev/video{number}", "r", "v4l2"
+
+
+def _stream_options(address: str) -> dict[str, str]:
+    if address.lower().startswith("rtsp"):
+        return {"rtsp_transport": "tcp", "protocol_whitelist": "rtsp,rtsps,rtp,udp,tcp,tls,crypto"}
+    return {"protocol_whitelist": "http,https,tcp,tls,crypto,httpproxy"}
+
+
+def _reason(problem: Exception) -> str:
+    text = str(getattr(problem, "strerror", None) or problem).replace("\n", " ")
+    return text[:160] or type(problem).__name__
+
+
+def _import_av() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise EngineError("videos and cameras need PyAV: `pip install lookonce[video]` brings it") from None
+    return av
