@@ -1,0 +1,1 @@
+"""Verbs. Nothing is computed here: arguments, one library call, rows, exit code."""
