@@ -22,6 +22,28 @@ from lookonce.network import Network
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
+# A detector as small as can be.
+DETECTOR = """[net]
+width=64
+height=64
+channels=3
+[convolutional]
+filters=16
+size=3
+stride=4
+pad=1
+batch_normalize=1
+activation=leaky
+[convolutional]
+filters=21
+size=1
+activation=linear
+[yolo]
+classes=2
+num=3
+anchors=8,8,16,24,40,30
+"""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Here and not in pyproject.toml: naming the class there would import the package before its shapes are checked.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, model_of
+from conftest import DETECTOR, ROOT, model_of
 from PIL import Image
 
 from lookonce import pictures
@@ -18,26 +18,6 @@ from lookonce.detector import Detector
 from lookonce.errors import CfgError, InputError
 from lookonce.model import Model, open_model
 
-CFG = """[net]
-width=64
-height=64
-channels=3
-[convolutional]
-filters=16
-size=3
-stride=4
-pad=1
-batch_normalize=1
-activation=leaky
-[convolutional]
-filters=21
-size=1
-activation=linear
-[yolo]
-classes=2
-num=3
-anchors=8,8,16,24,40,30
-"""
 REAL = ["yolo-fastest-1.1", "yolo-fastest-1.1-xl"]
 
 
@@ -123,7 +103,7 @@ def test_eight_threads_on_400_pictures_give_the_answers_of_one(shared: Path) -> 
 
 # ---------------------------------------------------------------------- by itself
 def test_every_way_to_give_a_picture_gives_the_same_boxes(tmp_path: Path) -> None:
-    detect = Detector(model_of(CFG), threshold=0.1)
+    detect = Detector(model_of(DETECTOR), threshold=0.1)
     array = noise(0)
     path = tmp_path / "noise.png"
     Image.fromarray(array).save(path)
@@ -134,7 +114,7 @@ def test_every_way_to_give_a_picture_gives_the_same_boxes(tmp_path: Path) -> Non
 
 
 def test_a_batch_gives_what_its_pictures_give_alone() -> None:
-    detect = Detector(model_of(CFG), threshold=0.1)
+    detect = Detector(model_of(DETECTOR), threshold=0.1)
     sources = [noise(1), noise(2, 90, 30), np.zeros((5, 5, 3), np.uint8)]
     together = detect.batch(sources)
     assert [found.size for found in together] == [(80, 50), (30, 90), (5, 5)]
@@ -147,7 +127,7 @@ def test_a_batch_gives_what_its_pictures_give_alone() -> None:
 
 def test_boxes_come_with_falling_score_and_in_pixels_of_the_picture() -> None:
     """Twice as large a picture has twice as large boxes, but for what resizing loses."""
-    detect = Detector(model_of(CFG), threshold=0.3, resize="stretch")
+    detect = Detector(model_of(DETECTOR), threshold=0.3, resize="stretch")
     small = np.repeat(np.repeat(noise(0, 8, 8), 8, axis=0), 8, axis=1)                     # 64 x 64
     found, larger = detect(small), detect(np.repeat(np.repeat(small, 2, axis=0), 2, axis=1))
     assert (np.diff(found.score) <= 0).all()
@@ -158,7 +138,7 @@ def test_boxes_come_with_falling_score_and_in_pixels_of_the_picture() -> None:
 
 
 def test_thresholds_are_kept() -> None:
-    model = model_of(CFG)
+    model = model_of(DETECTOR)
     low, high = Detector(model, threshold=0.05), Detector(model, threshold=0.5)
     assert low(noise(0)).score.min() > 0.05
     assert high(noise(0)).score.min() > 0.5
@@ -168,7 +148,7 @@ def test_thresholds_are_kept() -> None:
 
 
 def test_across_classes_a_box_keeps_all_its_classes_but_no_rival() -> None:
-    detect = Detector(model_of(CFG), threshold=0.2, class_agnostic=True)
+    detect = Detector(model_of(DETECTOR), threshold=0.2, class_agnostic=True)
     found = detect(noise(0))
     overlap = iou(found.xyxy[:, None], found.xyxy[None])
     same = (found.xyxy[:, None] == found.xyxy[None]).all(axis=2)
@@ -178,9 +158,9 @@ def test_across_classes_a_box_keeps_all_its_classes_but_no_rival() -> None:
 
 
 def test_resize_auto_is_what_the_makers_did() -> None:
-    model = model_of(CFG)
+    model = model_of(DETECTOR)
     assert Detector(model).runner.resize == "letterbox"
-    assert Detector(model_of(CFG + "scale_x_y=1.05\n")).runner.resize == "stretch"
+    assert Detector(model_of(DETECTOR + "scale_x_y=1.05\n")).runner.resize == "stretch"
     assert Detector(model, resize="stretch").runner.resize == "stretch"
     letterboxed, stretched = Detector(model)(noise(0)), Detector(model, resize="stretch")(noise(0))
     assert not np.array_equal(letterboxed.xyxy, stretched.xyxy)
@@ -188,7 +168,7 @@ def test_resize_auto_is_what_the_makers_did() -> None:
 
 def test_compat_changes_what_it_says_and_nothing_else() -> None:
     """With an odd margin every box moves by the same half pixel of the input; the network is the same."""
-    text = CFG.replace("batch_normalize=1\n", "")
+    text = DETECTOR.replace("batch_normalize=1\n", "")
     plain, compat = Detector(model_of(text), threshold=0.2), Detector(model_of(text), threshold=0.2, compat="darknet")
     picture = noise(0, 353, 500)
     ours, theirs = plain(picture), compat(picture)
@@ -203,30 +183,30 @@ def test_compat_leaves_exif_alone() -> None:
     exif[0x0112] = 6
     buffer = io.BytesIO()
     Image.fromarray(noise(0)).save(buffer, "JPEG", exif=exif)
-    model = model_of(CFG)
+    model = model_of(DETECTOR)
     assert Detector(model)(buffer.getvalue()).size == (50, 80)
     assert Detector(model, compat="darknet")(buffer.getvalue()).size == (80, 50)
 
 
 def test_grey_networks_see_darknets_grey() -> None:
-    detect = Detector(model_of(CFG.replace("channels=3", "channels=1")), threshold=0.1)
+    detect = Detector(model_of(DETECTOR.replace("channels=3", "channels=1")), threshold=0.1)
     picture = noise(0)
     grey = np.rint(picture @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
     np.testing.assert_array_equal(detect(picture).xyxy, detect(np.repeat(grey[:, :, None], 3, axis=2)).xyxy)
-    five = Detector(model_of(CFG.replace("channels=3", "channels=5")))
+    five = Detector(model_of(DETECTOR.replace("channels=3", "channels=5")))
     with pytest.raises(InputError, match="wants 5 channels"):
         five(picture)
 
 
 def test_a_classifier_is_no_detector() -> None:
     with pytest.raises(CfgError, match="no detection head; it classifies: use classify"):
-        Detector(model_of(CFG[: CFG.index("[yolo]")] + "[avgpool]\n[softmax]\n"))
+        Detector(model_of(DETECTOR[: DETECTOR.index("[yolo]")] + "[avgpool]\n[softmax]\n"))
     with pytest.raises(CfgError, match="neither boxes nor classes"):
-        Detector(model_of(CFG[: CFG.index("[yolo]")]))
+        Detector(model_of(DETECTOR[: DETECTOR.index("[yolo]")]))
 
 
 def test_settings_name_all_that_answers_depend_on() -> None:
-    detect = Detector(model_of(CFG), threshold=0.3, nms=0.4)
+    detect = Detector(model_of(DETECTOR), threshold=0.3, nms=0.4)
     settings = detect.settings()
     assert settings["model"] == "test"
     assert settings["resize"] == "letterbox"

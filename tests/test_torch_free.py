@@ -2,23 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import Child
-
-CFG = """[net]
-width=32
-height=32
-channels=3
-[convolutional]
-filters=21
-size=3
-stride=4
-pad=1
-activation=linear
-[yolo]
-classes=2
-num=3
-anchors=4,4,8,8,16,16
-"""
+from conftest import DETECTOR, Child
 
 DETECT = """
 import sys
@@ -35,7 +19,7 @@ print([name for name in list(sys.modules) if name.split(".")[0] in others and sy
 
 def test_a_process_without_torch_detects_in_a_picture(child: Child, tmp_path: Path) -> None:
     """Nor any other library that the core does not declare; those of the command line stay out of the library."""
-    (tmp_path / "net.cfg").write_text(CFG)
+    (tmp_path / "net.cfg").write_text(DETECTOR)
     done = child("-W", "ignore", "-c", DETECT, str(tmp_path / "net.cfg"), memory=8 << 30)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == ["True", "[]"]

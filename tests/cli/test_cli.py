@@ -10,39 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, model_of
+from conftest import DETECTOR, ROOT, model_of
 from PIL import Image
 
 from lookonce.cli.main import main
 from lookonce.model import open_model
 
-CFG = """[net]
-width=64
-height=64
-channels=3
-[convolutional]
-filters=16
-size=3
-stride=4
-pad=1
-batch_normalize=1
-activation=leaky
-[convolutional]
-filters=21
-size=1
-activation=linear
-[yolo]
-classes=2
-num=3
-anchors=8,8,16,24,40,30
-"""
-CLASSIFIER = CFG[: CFG.index("[convolutional]\nfilters=21")] + "[avgpool]\n[softmax]\n"
+CLASSIFIER = DETECTOR[: DETECTOR.index("[convolutional]\nfilters=21")] + "[avgpool]\n[softmax]\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: net.cfg, net.weights, net.names, c.cfg, c.weights and three pictures in photos/."""
-    for name, cfg in (("net", CFG), ("c", CLASSIFIER)):
+    for name, cfg in (("net", DETECTOR), ("c", CLASSIFIER)):
         (tmp_path / f"{name}.cfg").write_text(cfg)
         model_of(cfg).write_weights(tmp_path / f"{name}.weights")
     (tmp_path / "net.names").write_text("cat\ndog\n")
@@ -167,7 +147,7 @@ def test_a_mistake_gets_one_line_and_its_exit_code(
 
 
 def test_strict_makes_warnings_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("odd.cfg").write_text(CFG.replace("stride=4", "stride=4\nstride=2"))
+    Path("odd.cfg").write_text(DETECTOR.replace("stride=4", "stride=4\nstride=2"))
     arguments = ["detect", "photos/photo_7.png", "-m", "odd.cfg", "-w", "net.weights", "-q"]
     assert main(arguments) == 0
     assert "warning: odd.cfg:9: [convolutional] has stride a second time; line 8 (stride=4)" in capsys.readouterr().err

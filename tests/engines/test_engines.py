@@ -5,42 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Child, model_of
+from conftest import DETECTOR, Child, model_of
 
 from lookonce.engines import available_engines, engine, open_engine
 from lookonce.errors import EngineError
 from lookonce.graph import build
 
-CFG = """[net]
-width=48
-height=32
-channels=3
-[convolutional]
-filters=16
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-filters=21
-size=1
-activation=linear
-[yolo]
-classes=2
-num=3
-anchors=1,2,3,4,5,6
-"""
 ENGINES = ["openvino", "onnxruntime"]
 
 
 def test_both_engines_are_here_and_openvino_comes_first() -> None:
     assert available_engines() == ("openvino", "onnxruntime")
-    assert open_engine(build(model_of(CFG))).name == "openvino"
+    assert open_engine(build(model_of(DETECTOR))).name == "openvino"
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_says_what_it_is(name: str) -> None:
-    opened = open_engine(build(model_of(CFG)), name)  # type: ignore[arg-type]
+    opened = open_engine(build(model_of(DETECTOR)), name)  # type: ignore[arg-type]
     assert (opened.name, opened.precision) == (name, "f32")
     assert opened.version[0].isdigit()
 
@@ -49,8 +30,8 @@ def test_an_engine_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_threads_do_not_disturb_each_other(name: str, batch: int) -> None:
     """Eight threads, one engine, different pictures: every answer is that of a call alone, bit for bit."""
-    run = open_engine(build(model_of(CFG)), name)  # type: ignore[arg-type]
-    pictures = np.random.default_rng(0).random((8, batch, 3, 32, 48), np.float32)
+    run = open_engine(build(model_of(DETECTOR)), name)  # type: ignore[arg-type]
+    pictures = np.random.default_rng(0).random((8, batch, 3, 64, 64), np.float32)
     alone = [run(picture)[0].copy() for picture in pictures]
     wrong = []
 
@@ -69,7 +50,7 @@ def test_threads_do_not_disturb_each_other(name: str, batch: int) -> None:
 
 
 def test_what_cannot_be_done_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = build(model_of(CFG))
+    graph = build(model_of(DETECTOR))
     with pytest.raises(EngineError, match="threads=0: wanted at least 1"):
         open_engine(graph, threads=0)
     with pytest.raises(EngineError, match="onnxruntime has no bf16"):
@@ -83,7 +64,7 @@ def test_what_cannot_be_done_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_engine_is_refused_with_those_that_there_are(child: Child, tmp_path: Path) -> None:
     """In a process whose types nobody checks, as a program's would be."""
-    (tmp_path / "net.cfg").write_text(CFG)
+    (tmp_path / "net.cfg").write_text(DETECTOR)
     code = "import sys, lookonce; lookonce.load(sys.argv[1], 'random', engine='torch')"
     done = child("-W", "ignore", "-c", code, str(tmp_path / "net.cfg"), memory=8 << 30)
     assert "EngineError: engine 'torch' is not known; there are auto, openvino, onnxruntime" in done.err
@@ -92,17 +73,17 @@ def test_an_unknown_engine_is_refused_with_those_that_there_are(child: Child, tm
 def test_without_openvino_onnx_runtime_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     real = engine.importlib.util.find_spec
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "openvino" else real(name))
-    graph = build(model_of(CFG))
+    graph = build(model_of(DETECTOR))
     assert open_engine(graph).name == "onnxruntime"
     with pytest.raises(EngineError, match="openvino is not installed: `pip install openvino`"):
         open_engine(graph, "openvino")
 
 
 def test_threads_are_limited_as_asked() -> None:
-    picture = np.random.default_rng(0).random((1, 3, 32, 48), np.float32)
+    picture = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
     for name in ENGINES:
-        one = open_engine(build(model_of(CFG)), name, threads=1)(picture)[0].copy()  # type: ignore[arg-type]
-        two = open_engine(build(model_of(CFG)), name, threads=2)(picture)[0]  # type: ignore[arg-type]
+        one = open_engine(build(model_of(DETECTOR)), name, threads=1)(picture)[0].copy()  # type: ignore[arg-type]
+        two = open_engine(build(model_of(DETECTOR)), name, threads=2)(picture)[0]  # type: ignore[arg-type]
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
@@ -125,7 +106,7 @@ assert "openvino_telemetry" not in sys.modules and "openvino.tools.ovc" not in s
 
 def test_no_connection_is_opened_and_nothing_is_written_home(child: Child, tmp_path: Path) -> None:
     """OpenVINO's converter would write an identifier into the home folder and may call out."""
-    (tmp_path / "net.cfg").write_text(CFG)
+    (tmp_path / "net.cfg").write_text(DETECTOR)
     home = tmp_path / "home"
     home.mkdir()
     done = child("-W", "ignore", "-c", NO_SOCKETS, str(tmp_path / "net.cfg"), HOME=str(home), memory=8 << 30)

@@ -7,19 +7,19 @@ import math
 import numpy as np
 import pytest
 from conftest import model_of, network_of, run_layers
+from expected import Box, assert_same_rows, passing, softmax
 
 from lookonce.engines import EngineKind, available_engines, open_engine
 from lookonce.errors import CfgError
 from lookonce.graph.decoded import build_decoded
 from lookonce.heads.detection import Detection
-from lookonce.heads.head import Candidates, DecodeOptions
+from lookonce.heads.head import DecodeOptions
 
 SIDE, BOXES, CLASSES = 3, 2, 4
 CELLS = SIDE * SIDE
 LENGTH = CELLS * (CLASSES + 5 * BOXES)
 INPUT = (448, 448)                   # of no effect: everything is relative to the picture
 KINDS = {"plain": "", "sqrt": "sqrt=1", "softmax": "softmax=1", "sqrt and softmax": "sqrt=1\nsoftmax=1"}
-Box = tuple[list[float], float, list[float]]         # corners, confidence, scores
 
 
 def cfg(more: str = "", shape: tuple[int, int, int] = (LENGTH, 1, 1)) -> str:
@@ -43,10 +43,7 @@ def vector(batch: int = 2) -> np.ndarray:
 
 
 def classes_of(values: list[float], more: str) -> list[float]:
-    if "softmax=1" not in more:
-        return values
-    powers = [math.exp(value) for value in values]
-    return [power / sum(powers) for power in powers]
+    return softmax(values) if "softmax=1" in more else values
 
 
 def every_box(raw: np.ndarray, more: str) -> dict[tuple[int, int, int], Box]:
@@ -68,29 +65,14 @@ def every_box(raw: np.ndarray, more: str) -> dict[tuple[int, int, int], Box]:
     return boxes
 
 
-def assert_same_rows(found: Candidates, wanted: list[list[float]]) -> None:
-    """One to one, in any order: each wanted row against the row found that is nearest to it."""
-    columns = found.picture, found.label, found.score, found.objectness, found.xyxy
-    rows = np.column_stack(columns).astype(np.float64)
-    assert len(rows) == len(wanted) > 0
-    nearest = [int(np.abs(rows - row).max(axis=1).argmin()) for row in wanted]
-    assert len(set(nearest)) == len(wanted)
-    np.testing.assert_allclose(rows[nearest], wanted, rtol=1e-5, atol=1e-6)
-
-
 # ---------------------------------------------------------------------- decode
 @pytest.mark.parametrize("threshold", [0.0, 0.1, 0.25, 0.6])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_decode_gives_each_class_of_each_box_that_passes(kind: str, threshold: float, batch: int) -> None:
     raw = vector(batch)
-    wanted = [
-        [one, label, score, confidence, *corners]
-        for (one, *_), (corners, confidence, scores) in every_box(raw, KINDS[kind]).items()
-        for label, score in enumerate(scores)
-        if score > threshold
-    ]
-    assert_same_rows(head_of(KINDS[kind]).decode(raw, DecodeOptions(INPUT, threshold)), wanted)
+    wanted = passing(every_box(raw, KINDS[kind]), threshold, least=-math.inf)        # confidence alone bars nothing
+    assert_same_rows(head_of(KINDS[kind]).decode(raw, DecodeOptions(INPUT, threshold)), wanted, tolerance=1e-5)
 
 
 def test_a_score_equal_to_the_threshold_does_not_pass() -> None:

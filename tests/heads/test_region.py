@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 from conftest import model_of, network_of, run_layers
+from expected import Box, assert_same_rows, passing, sigma, softmax
 
 from lookonce.darknet.cfg import Cfg, Place
 from lookonce.engines import EngineKind, available_engines, open_engine
 from lookonce.errors import CfgError
 from lookonce.graph.decoded import build_decoded
-from lookonce.heads.head import Candidates, DecodeOptions
+from lookonce.heads.head import DecodeOptions
 from lookonce.heads.region import Region
 from lookonce.network import Network
 
@@ -27,7 +28,7 @@ KINDS = {
     "more coords": "coords=7\nsoftmax=1",
     "background and more coords": "background=1\nsoftmax=1\ncoords=6",
 }
-Box = tuple[list[float], float, list[float]]                     # corners, objectness, scores
+
 
 
 def coords_of(more: str) -> int:
@@ -54,15 +55,6 @@ def head_of(more: str = "softmax=1", classes: int = CLASSES, tree: str = "") -> 
 def picture(more: str = "softmax=1", batch: int = 2, classes: int = CLASSES) -> np.ndarray:
     shape = (batch, len(ANCHORS) * (classes + coords_of(more) + 1), INPUT[1], INPUT[0])
     return np.random.default_rng(batch).normal(0.3, 2, shape).astype(np.float32)
-
-
-def sigma(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-def softmax(values: list[float]) -> list[float]:
-    powers = [math.exp(value) for value in values]
-    return [power / sum(powers) for power in powers]
 
 
 def every_cell(raw: np.ndarray, more: str) -> dict[tuple[int, int, int, int], tuple[list[float], list[float]]]:
@@ -93,29 +85,14 @@ def every_box(raw: np.ndarray, more: str) -> dict[tuple[int, int, int, int], Box
     return boxes
 
 
-def assert_same_rows(found: Candidates, wanted: list[list[float]]) -> None:
-    """One to one, in any order: each wanted row against the row found that is nearest to it."""
-    columns = found.picture, found.label, found.score, found.objectness, found.xyxy
-    rows = np.column_stack(columns).astype(np.float64)
-    assert len(rows) == len(wanted) > 0
-    nearest = [int(np.abs(rows - row).max(axis=1).argmin()) for row in wanted]
-    assert len(set(nearest)) == len(wanted)
-    np.testing.assert_allclose(rows[nearest], wanted, rtol=2e-5, atol=2e-5)
-
-
 # ---------------------------------------------------------------------- decode
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 0.3, 0.6])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_decode_gives_each_class_of_each_box_that_passes(kind: str, threshold: float, batch: int) -> None:
     raw = picture(KINDS[kind], batch)[:, :, ::STEP, ::STEP]
-    wanted = []
-    for (one, *_), (corners, objectness, scores) in every_box(raw, KINDS[kind]).items():
-        if objectness > threshold:
-            passing = [(label, score) for label, score in enumerate(scores) if score > threshold]
-            wanted += [[one, label, score, objectness, *corners] for label, score in passing]
     found = head_of(KINDS[kind]).decode(raw, DecodeOptions(INPUT, threshold))
-    assert_same_rows(found, wanted)
+    assert_same_rows(found, passing(every_box(raw, KINDS[kind]), threshold))
     assert threshold or len(found.score) == batch * len(ANCHORS) * ROWS * COLUMNS * CLASSES
 
 

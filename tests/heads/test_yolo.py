@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from conftest import model_of, network_of, run_layers
+from expected import Box, assert_same_rows, passing, sigma
 
 from lookonce.detector import Detector
 from lookonce.engines import EngineKind, available_engines, open_engine
@@ -54,13 +55,6 @@ def picture(kind: str = "", batch: int = 2) -> np.ndarray:
     return x.astype(np.float32)
 
 
-def sigma(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-Box = tuple[list[float], float, list[float]]         # corners, objectness, scores
-
-
 def every_box(raw: np.ndarray, kind: str) -> dict[tuple[int, int, int, int], Box]:
     """By picture, anchor, row and column: all boxes, nothing left out."""
     boxes = {}
@@ -82,26 +76,6 @@ def every_box(raw: np.ndarray, kind: str) -> dict[tuple[int, int, int, int], Box
                     corners = [x - wide / 2, y - high / 2, x + wide / 2, y + high / 2]
                     boxes[one, number, row, column] = (corners, known[0], [known[0] * p for p in known[1:]])
     return boxes
-
-
-def passing(boxes: dict[tuple[int, int, int, int], Box], threshold: float) -> list[list[float]]:
-    """One row a box and class that passes: picture, label, score, objectness, corners."""
-    rows = []
-    for (one, *_), (corners, objectness, scores) in boxes.items():
-        for label, score in enumerate(scores):
-            if objectness > threshold and score > threshold:
-                rows.append([one, label, score, objectness, *corners])
-    return rows
-
-
-def assert_same_rows(found: Candidates, wanted: list[list[float]]) -> None:
-    """One to one, in any order: each wanted row against the row found that is nearest to it."""
-    columns = found.picture, found.label, found.score, found.objectness, found.xyxy
-    rows = np.column_stack(columns).astype(np.float64)
-    assert len(rows) == len(wanted) > 0
-    nearest = [int(np.abs(rows - row).max(axis=1).argmin()) for row in wanted]
-    assert len(set(nearest)) == len(wanted)
-    np.testing.assert_allclose(rows[nearest], wanted, rtol=2e-5, atol=2e-5)
 
 
 # ---------------------------------------------------------------------- decode

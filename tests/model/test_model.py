@@ -4,40 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import model_of, network_of
+from conftest import DETECTOR, model_of, network_of
 
 from lookonce.errors import CfgError, DataError, LookonceWarning, WeightsError
 from lookonce.model import Model, open_model
 from lookonce.model.opening import memory_limit, split_cut
 
-CFG = """[net]
-width=32
-height=32
-channels=3
-[convolutional]
-filters=8
-size=3
-stride=2
-pad=1
-batch_normalize=1
-activation=leaky
-[convolutional]
-filters=21
-size=1
-activation=linear
-[yolo]
-classes=2
-num=3
-anchors=4,4,8,8,16,16
-"""
-
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """A folder with a small detector: net.cfg, net.weights, net.names."""
-    (tmp_path / "net.cfg").write_text(CFG)
+    (tmp_path / "net.cfg").write_text(DETECTOR)
     (tmp_path / "net.names").write_text("cat\ndog\n")
-    model_of(CFG).write_weights(tmp_path / "net.weights")
+    model_of(DETECTOR).write_weights(tmp_path / "net.weights")
     return tmp_path
 
 
@@ -51,11 +30,11 @@ def test_weights_read_and_written_again_are_the_same_bytes(files: Path) -> None:
 
 def test_random_weights_have_darknets_deviation() -> None:
     """sqrt(2 / fan-in): of 3 x 3 x 3 = 27 inputs .272."""
-    model = Model.random(network_of(CFG.replace("filters=8", "filters=512")))
+    model = Model.random(network_of(DETECTOR.replace("filters=16", "filters=512")))
     assert model.weights[0]["weights"].std() == pytest.approx((2 / 27) ** 0.5, rel=0.03)
     assert (model.weights[0]["scales"] == 1).all()
     assert (model.weights[0]["biases"] == 0).all()
-    again = Model.random(network_of(CFG.replace("filters=8", "filters=512")))
+    again = Model.random(network_of(DETECTOR.replace("filters=16", "filters=512")))
     np.testing.assert_array_equal(model.weights[0]["weights"], again.weights[0]["weights"])
 
 
@@ -70,7 +49,7 @@ def test_the_first_layers_of_a_file_can_be_taken(files: Path) -> None:
 
 def test_a_cut_file_holds_the_first_layers_and_no_pictures_seen(files: Path) -> None:
     open_model(files / "net.cfg", files / "net.weights").write_weights(files / "net.conv.1", 1)
-    floats = 8 * 27 + 4 * 8
+    floats = 16 * 27 + 4 * 16
     assert (files / "net.conv.1").stat().st_size == 20 + 4 * floats
     assert (files / "net.conv.1").read_bytes()[20:] == (files / "net.weights").read_bytes()[20 : 20 + 4 * floats]
     with pytest.raises(WeightsError, match=r"ends just before layer 1.*holds the first 1 layers"):
@@ -129,7 +108,7 @@ def test_an_unknown_model_gets_the_nearest_name() -> None:
 def test_yolo9000_brings_its_tree_also_for_a_cfg_that_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Darknet's own cfg says tree=data/9k.tree; whoever has only cfg and weights has no such file."""
     monkeypatch.chdir(tmp_path)
-    cfg = CFG[: CFG.index("[yolo]")].replace("filters=21", "filters=9423")
+    cfg = DETECTOR[: DETECTOR.index("[yolo]")].replace("filters=21", "filters=9423")
     (tmp_path / "9k.cfg").write_text(cfg + "[region]\nclasses=9418\nnum=1\nsoftmax=1\ntree=data/9k.tree\n")
     with pytest.warns(LookonceWarning, match="data/9k.tree is not there; lookonce's own copy is taken"):
         model = open_model(tmp_path / "9k.cfg", "random")
@@ -138,13 +117,13 @@ def test_yolo9000_brings_its_tree_also_for_a_cfg_that_does_not(tmp_path: Path, m
 
 
 def test_a_model_runs_at_other_sizes_unless_its_weights_depend_on_them(files: Path) -> None:
-    model = open_model(files / "net.cfg", files / "net.weights", size=64)
-    assert model.network.input == (3, 64, 64)
+    model = open_model(files / "net.cfg", files / "net.weights", size=32)
+    assert model.network.input == (3, 32, 32)
     assert open_model(files / "net.cfg", files / "net.weights", size=(96, 32)).network.input == (3, 32, 96)
-    flat = CFG[: CFG.index("[convolutional]\nfilters=21")] + "[connected]\noutput=5\n[softmax]\n"
+    flat = DETECTOR[: DETECTOR.index("[convolutional]\nfilters=21")] + "[connected]\noutput=5\n[softmax]\n"
     (files / "flat.cfg").write_text(flat)
     with pytest.raises(WeightsError, match=r"layer 1 \[connected\].*at its own size only"):
-        open_model(files / "flat.cfg", "random", size=64)
+        open_model(files / "flat.cfg", "random", size=32)
 
 
 def test_the_memory_limit_can_be_set(monkeypatch: pytest.MonkeyPatch, files: Path) -> None:
