@@ -5,6 +5,7 @@ A box is xyxy: left, top, right, bottom, in any unit.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lookonce.arrays import namespace
@@ -28,17 +29,17 @@ class NmsKind(NamedTuple):
 
 PLAIN = NmsKind()
 
+# The fork's words (box.c, diounms_sort), given its beta_nms: greedynms has a fixed exponent, diounms the cfg's.
+NMS_KINDS: Mapping[str, Callable[[float], NmsKind]] = {
+    "default": lambda beta: PLAIN,
+    "greedynms": lambda beta: NmsKind(0.6),
+    "diounms": NmsKind,
+}
+
 
 def nms_kind(name: str, beta: float) -> NmsKind:
-    """What the fork's words mean (box.c, diounms_sort): its greedynms has a fixed exponent, diounms the cfg's."""
-    return {"default": PLAIN, "greedynms": NmsKind(0.6), "diounms": NmsKind(beta)}[name]
-
-
-def corners(centre: Array) -> Array:
-    """xyxy (N, 4) of boxes given as centre x, centre y, width, height (N, 4)."""
-    xp = namespace(centre)
-    half = centre[:, 2:4] / 2
-    return xp.concat([centre[:, 0:2] - half, centre[:, 0:2] + half], axis=1)
+    """What a word of NMS_KINDS means."""
+    return NMS_KINDS[name](beta)
 
 
 def area(box: Array) -> Array:

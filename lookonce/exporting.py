@@ -1,8 +1,8 @@
-"""A model as an ONNX file, checked before it is written."""
+"""A model as a file of another form: one file, ONNX, checked before it is written, or Darknet's files."""
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,23 +10,28 @@ import numpy as np
 import onnx
 
 from lookonce import boxes, files
-from lookonce.darknet.lists import write_names
+from lookonce.darknet.cfg import Cfg
+from lookonce.darknet.lists import names_to_bytes
 from lookonce.engines import open_engine
 from lookonce.errors import CheckError, DataError, EngineError
 from lookonce.graph import Graph, build
 from lookonce.graph.decoded import build_decoded
+from lookonce.heads.classify import Softmax
 from lookonce.heads.head import Candidates, DecodeOptions
+from lookonce.heads.region import Region
 from lookonce.model import Model, onefile
 
 TOLERANCE = 1e-4                 # of boxes relative to the input, and of scores
 LARGEST = 2_000_000_000          # bytes of one ONNX file; its format ends at two gigabytes
+TREE_NAME = re.compile(r"\w[\w.-]{0,99}\.tree", re.ASCII)
 
 
 def convert(model: Model, out: Path, *, decoded: bool = False) -> list[str]:
     """Write `model` as the suffix of `out` says, and say in lines what was written.
 
     `.safetensors` is one file; `.onnx` is ONNX; `.weights` Darknet's files: the weights, and beside them the cfg, and
-    the names if there are any. Raises DataError for another suffix, and what write_onnx raises.
+    names and tree if there are any. Raises DataError for another suffix, or if a file beside the weights would
+    replace another, and what write_onnx raises.
     """
     if decoded and out.suffix != ".onnx":
         raise DataError(f"{out}: --decoded is for .onnx only")
@@ -37,50 +42,70 @@ def convert(model: Model, out: Path, *, decoded: bool = False) -> list[str]:
         said = write_onnx(out, model, decoded=decoded)
         return [f"{out}: {'boxes, scores and NMS inside' if decoded else 'raw heads'}; checked: {said}"]
     if out.suffix == ".weights":
-        cfg = out.with_suffix(".cfg")
-        if Path(model.network.cfg.path).exists() and cfg.exists() and cfg.samefile(model.network.cfg.path):
-            raise DataError(f"{out}: its cfg would replace {cfg}, which is being read; name another file")
-        with files.write_atomically(cfg) as file:
-            file.write(model.network.cfg.to_bytes())
-        model.write_weights(out)
-        written = [f"{out}", f"{cfg}"]
-        if model.names:
-            write_names(out.with_suffix(".names"), model.names)
-            written.append(f"{out.with_suffix('.names')}")
-        return written
+        return _write_darknet(out, model)
     raise DataError(f"{out}: wanted a name that ends in .safetensors, .onnx or .weights")
+
+
+def _write_darknet(out: Path, model: Model) -> list[str]:
+    """The weights, and beside them what is not there already with the same lines. Refuses before it writes."""
+    cfg, beside = _with_trees(out, model)
+    beside = {out.with_suffix(".cfg"): cfg.to_bytes(), **beside}
+    if model.names:
+        names = out.with_suffix(".names")
+        beside[names] = names_to_bytes(model.names, names)
+    for path, content in beside.items():
+        if files.exists(cfg.path) and path.exists() and path.samefile(cfg.path):
+            raise DataError(f"{out}: its cfg would replace {path}, which is being read; name another file")
+        if path.exists() and not (path.is_file() and path.read_bytes().splitlines() == content.splitlines()):
+            raise DataError(f"{out}: {path} is there already, with other content; name another place, or move that")
+    model.write_weights(out)
+    for path, content in beside.items():
+        if not path.exists():
+            with files.write_atomically(path) as file:
+                file.write(content)
+    return [str(path) for path in (out, *beside)]
+
+
+def _with_trees(out: Path, model: Model) -> tuple[Cfg, dict[Path, bytes]]:
+    """The cfg, naming its trees as files beside it, and what those files hold.
+
+    A tree keeps the file name that the cfg has for it, without folders. A cfg may come from anywhere, so a name that
+    is not plainly a tree's is not taken: no file of the user's system is called so.
+    """
+    cfg = model.network.cfg
+    trees: dict[Path, bytes] = {}
+    for node in model.network.nodes:
+        tree = node.layer.tree if isinstance(node.layer, Region | Softmax) else None
+        if tree is None:
+            continue
+        section = cfg.sections[node.index + 1]
+        named = section.options["tree"].value
+        name = named.rsplit("/", 1)[-1]
+        name = name if TREE_NAME.fullmatch(name) else "classes.tree"
+        cfg = cfg if name == named else cfg.with_options(section, tree=name)
+        trees[out.with_name(name)] = "".join(f"{line}\n" for line in tree.to_lines()).encode()
+    return cfg, trees
 
 
 def write_onnx(path: Path, model: Model, *, decoded: bool = False) -> str:
     """Write `model` as ONNX, with raw heads or with boxes, scores and NMS inside, and say what was checked.
 
-    The cfg, names, resize kind, thresholds and card go along as metadata. Raises CheckError, and writes nothing, if
-    what the file says differs from what this package says of the same picture; EngineError if it is too large for
-    the format.
+    What a one-file model holds beside its weights goes along as metadata: cfg, tree, names, resize kind, thresholds,
+    card. Raises CheckError, and writes nothing, if what the file says differs from what this package says of the same
+    picture; EngineError if it is too large for the format.
     """
     graph = build_decoded(model) if decoded else build(model)
     size = sum(weights.nbytes for weights in graph.weights.values())
     if size > LARGEST:
         raise EngineError(f"{path}: {size / 1e9:.1f} GB of weights, more than one ONNX file holds")
     proto = graph.proto()
-    _add_metadata(proto, model)
+    for key, value in onefile.metadata_of(model).items():
+        proto.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(proto)
     said = _check_decoded(path, model, graph) if decoded else "its structure"
     with files.write_atomically(path) as file:
         file.write(proto.SerializeToString())
     return said
-
-
-def _add_metadata(proto: onnx.ModelProto, model: Model) -> None:
-    values = {
-        "cfg": model.network.cfg.text.encode("utf-8", "backslashreplace").decode(),
-        "names": json.dumps(model.names),
-        "resize": model.resize,
-        "thresholds": json.dumps(model.thresholds._asdict()),
-        "card": json.dumps(dict(model.card)),
-    }
-    for key, value in values.items():
-        proto.metadata_props.add(key=key, value=value)
 
 
 def _check_decoded(path: Path, model: Model, graph: Graph) -> str:

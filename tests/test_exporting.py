@@ -12,10 +12,12 @@ from conftest import model_of
 
 from lookonce import exporting
 from lookonce.boxes import nms
+from lookonce.darknet.cfg import Cfg, Place
 from lookonce.errors import CfgError, CheckError, DataError
 from lookonce.exporting import convert, write_onnx
 from lookonce.graph import decoded
-from lookonce.model import Model, Thresholds
+from lookonce.model import Model, Thresholds, open_model
+from lookonce.network import Network
 
 NET = "[net]\nwidth=64\nheight=32\nchannels=3\n"
 CONV = "[convolutional]\nfilters=8\nsize=3\nstride=4\npad=1\nactivation=leaky\n"
@@ -29,6 +31,7 @@ HEADS = {
     "detection": CONV + "[connected]\noutput=152\nactivation=linear\n"
                  "[detection]\nclasses=9\ncoords=4\nside=2\nnum=5\nsqrt=1\nsoftmax=0\n",
 }  # fmt: skip
+TREE = ["a -1", "b -1 bee", "c 0"]
 HEADS["detection"] = HEADS["detection"].replace("output=152", f"output={4 * (5 * 5 + 9)}")
 
 
@@ -87,9 +90,7 @@ def test_trees_and_classifiers_have_no_boxes_to_decode(tmp_path: Path) -> None:
     classifier = model_of(NET + CONV + "[avgpool]\n[softmax]\n")
     with pytest.raises(CfgError, match="no boxes to decode"):
         write_onnx(tmp_path / "a.onnx", classifier, decoded=True)
-    (tmp_path / "toy.tree").write_text("a -1\nb -1\nc 0\n")
-    from lookonce.model import open_model
-
+    (tmp_path / "toy.tree").write_text("\n".join(TREE))
     (tmp_path / "toy.cfg").write_text(NET + HEADS["region"] + "tree=toy.tree\n")
     with pytest.raises(CfgError, match="down a tree"):
         write_onnx(tmp_path / "a.onnx", open_model(tmp_path / "toy.cfg", "random"), decoded=True)
@@ -109,8 +110,93 @@ def test_the_suffix_says_what_is_written(tmp_path: Path) -> None:
 
 
 def test_converting_beside_a_cfg_does_not_replace_it(tmp_path: Path) -> None:
-    from lookonce.model import open_model
-
     (tmp_path / "net.cfg").write_text(NET + HEADS["yolo"])
     with pytest.raises(DataError, match="would replace"):
         convert(open_model(tmp_path / "net.cfg", "random"), tmp_path / "net.weights")
+
+
+# ---------------------------------------------------------------------- Darknet's files
+def with_tree(folder: Path, named: str = "toy.tree") -> Model:
+    """A detector whose cfg names a tree, opened from files."""
+    (folder / named).parent.mkdir(parents=True, exist_ok=True)
+    (folder / named).write_bytes("\r\n".join(TREE).encode())
+    (folder / "toy.cfg").write_text(NET + HEADS["region"] + f"tree = {named}\n")
+    return open_model(folder / "toy.cfg", "random")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("named", ["toy.tree", "data/toy.tree"])
+def test_a_tree_lies_beside_its_cfg(named: str, tmp_path: Path) -> None:
+    """From files to one file to files to files; the cfg is another only where it names a folder that is not there."""
+    model = with_tree(tmp_path / "own", named)
+    convert(model, tmp_path / "one.safetensors")
+    said = convert(open_model(tmp_path / "one.safetensors"), tmp_path / "back" / "net.weights")
+    assert said == [str(tmp_path / "back" / name) for name in ("net.weights", "net.cfg", "toy.tree")]
+    first = content(tmp_path / "back")
+    assert (first["net.cfg"] == (tmp_path / "own" / "toy.cfg").read_bytes()) == (named == "toy.tree")
+    assert b"data" not in first["net.cfg"]
+    back = open_model(tmp_path / "back" / "net.cfg", tmp_path / "back" / "net.weights")
+    assert back.tree is not None
+    assert back.tree.to_lines() == TREE
+    assert back.label_names() == ("a", "bee", "c")
+    convert(back, tmp_path / "again" / "net.weights")
+    assert content(tmp_path / "again") == first
+
+
+@pytest.mark.parametrize("named", ["../.bashrc", "/etc/cron.d/x", "a.names", "a.weights", "..", "a\\b.tree", ".tree",
+                                   "x" * 300 + ".tree"])  # fmt: skip
+def test_the_name_of_a_tree_inside_a_model_chooses_no_file(named: str, tmp_path: Path) -> None:
+    """A model may come from anywhere, and a line of a tree may hold what a shell would run."""
+    cfg = Cfg.parse(NET + HEADS["region"] + f"tree={named}\n", "a.cfg", Place(attached={"tree": "\n".join(TREE)}))
+    model = Model.random(Network.build(cfg))
+    convert(model, tmp_path / "deep" / "a.weights")
+    assert content(tmp_path).keys() == {"a.weights", "a.cfg", "classes.tree"}
+    back = open_model(tmp_path / "deep" / "a.cfg", tmp_path / "deep" / "a.weights").tree
+    assert back is not None
+    assert back.to_lines() == TREE
+
+
+def test_a_tree_goes_along_as_metadata(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "net.onnx", with_tree(tmp_path))
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert metadata["tree"].splitlines() == TREE
+
+
+def test_a_cfg_that_is_no_utf8_goes_along_to_the_byte(tmp_path: Path) -> None:
+    (tmp_path / "a.cfg").write_bytes(b"# caf\xe9\n" + (NET + CONV).encode())
+    write_onnx(tmp_path / "a.onnx", open_model(tmp_path / "a.cfg", "random"))
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert metadata["cfg"].encode(metadata["encoding"]) == (tmp_path / "a.cfg").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["net.cfg", "net.names", "toy.tree"])
+def test_a_users_file_is_not_replaced_by_one_beside_the_weights(name: str, tmp_path: Path) -> None:
+    model = replace(with_tree(tmp_path / "own"), names=("a", "b", "c"))
+    out = tmp_path / "out" / "net.weights"
+    out.parent.mkdir()
+    (out.parent / name).write_text("mine\n")
+    with pytest.raises(DataError, match=rf"{out}: .*{name} is there already, with other content") as caught:
+        convert(model, out)
+    assert "\n" not in str(caught.value)
+    assert content(out.parent) == {name: b"mine\n"}
+    (out.parent / name).unlink()
+    (out.parent / name).mkdir()
+    with pytest.raises(DataError, match="is there already"):
+        convert(model, out)
+
+
+def test_what_is_there_already_with_the_same_lines_stays(tmp_path: Path) -> None:
+    model = replace(detector("yolo"), names=("a", "b", "c"))
+    (tmp_path / "net.names").write_bytes(b"a\r\nb\r\nc")
+    convert(model, tmp_path / "net.weights")
+    convert(model, tmp_path / "net.weights")
+    assert (tmp_path / "net.names").read_bytes() == b"a\r\nb\r\nc"
+
+
+def test_names_that_fit_no_file_leave_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not fit on a line"):
+        convert(replace(detector("yolo"), names=("a\nb", "c", "d")), tmp_path / "net.weights")
+    assert content(tmp_path) == {}

@@ -2,7 +2,8 @@
 
 Darknet (parser.c, option_list.c, utils.c) deletes every blank, splits at the first `=`, takes the first of two equal
 keys, and turns what is no number into 0. Here the first three hold; the last is an error with its line, a key given
-twice and a key that nobody asks for are warnings.
+twice and a key that nobody asks for are warnings. A `#` ends a line wherever it stands: to Darknet it begins a comment
+only at the start of a line, and inside a value it is part of the value.
 """
 
 from __future__ import annotations
@@ -57,14 +58,16 @@ class Section:
     """One `[name]` and its options, in the order of the file. It remembers which options were asked for.
 
     `fork` says that the cfg uses words of the fork's dialect anywhere. `place` says where files are that it names.
+    `quiet` is for a text that was read before, whose oddities were named then.
     """
 
     name: str
     line: int
     path: str
     options: dict[str, Option] = field(default_factory=dict)
-    place: Place = field(default_factory=lambda: Place())
+    place: Place = field(default_factory=Place)
     fork: bool = False
+    quiet: bool = False
     asked: set[str] = field(default_factory=set)
 
     # ---------------------------------------------------------------- one option, by kind
@@ -137,7 +140,7 @@ class Section:
             if bundled is None:
                 raise
             path = bundled
-            warn(f"{self.path}:{option.line}: {shown(option.value)} is not there; lookonce's own copy is taken")
+            self.warn(option.line, f"{shown(option.value)} is not there; lookonce's own copy is taken")
         data = files.read_bytes(path, MAX_ATTACHED, CfgError)
         return data.decode("utf-8", "replace").removeprefix("\ufeff").splitlines(), str(path)
 
@@ -161,9 +164,14 @@ class Section:
         for key, option in self.options.items():
             if key not in self.asked:
                 known = nearest(key, self.asked)
-                warn(f"{self.path}:{option.line}: [{self.name}] has no option {shown(key)}{known}; it is ignored")
+                self.warn(option.line, f"[{self.name}] has no option {shown(key)}{known}; it is ignored")
 
-    # ---------------------------------------------------------------- errors
+    # ---------------------------------------------------------------- warnings and errors
+    def warn(self, line: int, what: str) -> None:
+        """Warn of what stands on a line, unless that was said when the same text was read before."""
+        if not self.quiet:
+            warn(f"{self.path}:{line}: {what}")
+
     def refuse(self, key: str, why: str) -> NoReturn:
         """Raise a CfgError that names file, line, section, `key` and its value."""
         option = self.options.get(key)
@@ -225,9 +233,12 @@ class Cfg:
         return cls.parse(data.decode("utf-8", "surrogateescape"), str(path), place)
 
     @classmethod
-    def parse(cls, text: str, path: str = "<cfg>", place: Place | None = None) -> Cfg:
-        """The cfg in `text`; `path` only names it in messages. Raises CfgError with the line of the first fault."""
-        sections = tuple(_sections(text, path))
+    def parse(cls, text: str, path: str = "<cfg>", place: Place | None = None, *, quiet: bool = False) -> Cfg:
+        """The cfg in `text`; `path` only names it in messages. Raises CfgError with the line of the first fault.
+
+        `quiet` does not warn: of a text that was read before.
+        """
+        sections = tuple(_sections(text, path, quiet))
         fork = any(_is_of_the_fork(section) for section in sections)
         for section in sections:
             section.fork = fork
@@ -250,7 +261,7 @@ class Cfg:
             else:
                 lines[section.line - 1] += f"{end}{key}={value}"
         text = "".join(line + tail for line, tail in zip(lines, [*ends, ""], strict=True))
-        return Cfg.parse(text, self.path, section.place)
+        return Cfg.parse(text, self.path, section.place, quiet=True)
 
 
 def between(least: float, most: float) -> str:
@@ -275,7 +286,7 @@ def _refuse_foreign(data: bytes, path: str) -> None:
         raise CfgError(f"{path}: looks like {kind}, wanted a cfg")
 
 
-def _sections(text: str, path: str) -> Iterable[Section]:
+def _sections(text: str, path: str, quiet: bool) -> Iterable[Section]:
     """The sections of `text`. Raises CfgError."""
     sections: list[Section] = []
     for number, line in enumerate(NEWLINE.split(text.removeprefix("\ufeff")), start=1):
@@ -291,7 +302,7 @@ def _sections(text: str, path: str) -> Iterable[Section]:
                 raise CfgError(f"{path}:{number}: {shown(plain)} is no section, wanted [name]")
             if len(sections) == MAX_SECTIONS:
                 raise CfgError(f"{path}:{number}: more than {MAX_SECTIONS:,} sections; no network is that deep")
-            sections.append(Section(plain[1:-1], number, path, {}))
+            sections.append(Section(plain[1:-1], number, path, quiet=quiet))
             continue
         _add_option(sections, plain, number, path)
     if not sections:
@@ -325,9 +336,10 @@ def _add_option(sections: Sequence[Section], plain: str, number: int, path: str)
     section = sections[-1]
     if key in section.options:
         first = section.options[key]
-        warn(
-            f"{path}:{number}: [{shown(section.name)}] has {shown(key)} a second time; "
-            f"line {first.line} ({shown(key)}={shown(first.value)}) holds, as in Darknet"
+        section.warn(
+            number,
+            f"[{shown(section.name)}] has {shown(key)} a second time; "
+            f"line {first.line} ({shown(key)}={shown(first.value)}) holds, as in Darknet",
         )
         return
     section.options[key] = Option(value, number)

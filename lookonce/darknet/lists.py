@@ -48,13 +48,15 @@ def read_names(path: Path, classes: int | None = None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def write_names(path: Path, names: tuple[str, ...]) -> None:
-    """One name a line, as `read_names` takes them. Raises DataError for names that no such file can hold."""
+def names_to_bytes(names: tuple[str, ...], path: Path) -> bytes:
+    """A file of one name a line, as `read_names` takes them; `path` only names it in messages.
+
+    Raises DataError for names that no such file can hold.
+    """
     odd = [name for name in names if not {"\n", "\r"}.isdisjoint(name) or _is_no_text(name)]
     if odd or not names[-1].strip():
         raise DataError(f"{path}: the name {shown((odd or names)[-1])!r} does not fit on a line of its own")
-    with files.write_atomically(path) as file:
-        file.write("".join(f"{name}\n" for name in names).encode())
+    return "".join(f"{name}\n" for name in names).encode()
 
 
 def _is_no_text(name: str) -> bool:
@@ -68,16 +70,6 @@ class Data:
 
     path: Path
     values: Mapping[str, str]
-
-    def classes(self) -> int | None:
-        """The number of classes, if the file gives it. Raises DataError if that is no number."""
-        value = self.values.get("classes")
-        if value is None:
-            return None
-        count = _whole(value)
-        if count is None or not 0 < count <= 1 << 20:
-            raise DataError(f"{self.path}: classes={shown(value)} is no usable number, wanted 1 to {1 << 20:,}")
-        return count
 
     def file(self, key: str, *, anywhere: bool = False) -> Path:
         """The file that `key` names. Raises DataError if the key is absent or the file is not there."""

@@ -64,8 +64,6 @@ class Entry(NamedTuple):
         return math.prod(self.shape)
 
 
-
-
 def read(
     path: Path, entries: Sequence[Entry], *, partial: bool = False, allow_nonfinite: bool = False
 ) -> tuple[Header, list[Float32[np.ndarray, ...]]]:

@@ -81,23 +81,32 @@ def trace(model: Model, *, compat: bool = False, last: int | None = None) -> Tra
 
 
 def finish(traced: Traced, outputs: Sequence[tuple[str, Value, int]]) -> Graph:
-    """The graph of a traced network with the given outputs: name, edge, element type."""
+    """The graph of a traced network with the given outputs: name, edge, element type.
+
+    Only what an output needs is in it: nobody reads what heads make of the values that flow into them.
+    """
     ops = traced.ops
     nodes, named = list(ops.nodes), []
     for name, value, kind in outputs:
         nodes.append(helper.make_node("Identity", [value.name], [name], name=name))
         named.append(helper.make_tensor_value_info(name, kind, [_length(length) for length in value.shape]))
+    needed, kept = {name for name, _, _ in outputs}, []
+    for node in reversed(nodes):                            # every node stands after those that it reads
+        if not needed.isdisjoint(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    weights = {name: value for name, value in ops.weights.items() if name in needed}
     images = [_length(length) for length in traced.input.shape]
     given = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, images)]
     given += [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in ops.weights.items()
+        for name, value in weights.items()
     ]
-    graph = helper.make_graph(nodes, "lookonce", given, named)
-    graph.initializer.extend(ops.constants)
+    graph = helper.make_graph(kept[::-1], "lookonce", given, named)
+    graph.initializer.extend(constant for constant in ops.constants if constant.name in needed)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="lookonce")
     model.ir_version = IR_VERSION
-    return Graph(model, ops.weights)
+    return Graph(model, weights)
 
 
 def _length(length: int) -> int | str:

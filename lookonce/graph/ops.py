@@ -185,9 +185,6 @@ class GraphOps:
     def log(self, x: Value) -> Value:
         return self._same("Log", x)
 
-    def abs(self, x: Value) -> Value:
-        return self._same("Abs", x)
-
     def floor(self, x: Value) -> Value:
         return self._same("Floor", x)
 

@@ -133,4 +133,3 @@ class Detection(Head):
         cells = self.side**2
         classes = ops.reshape(ops.slice(x, 1, 0, cells * self.classes), (-1, cells, self.classes))
         return ops.softmax(classes, 2) if self.softmax else classes
-

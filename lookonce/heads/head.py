@@ -16,6 +16,7 @@ from lookonce.layers.ops import Ops, T
 
 Array = Any                # numpy's or torch's, through the array API
 
+MAX_ANCHORS = 1 << 12      # far more than any network has
 LARGEST_POWER = 40.0       # e^40 is far beyond any box, and its square still a number
 
 

@@ -12,6 +12,7 @@ from lookonce.arrays import namespace
 from lookonce.darknet.cfg import Section
 from lookonce.heads.classify import grouped_softmax, read_tree
 from lookonce.heads.head import (
+    MAX_ANCHORS,
     Array,
     Candidates,
     DecodeOptions,
@@ -29,8 +30,6 @@ from lookonce.heads.head import (
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Shape
 from lookonce.wordtree import WordTree
-
-MAX_ANCHORS = 1 << 12
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from lookonce.arrays import namespace
+from lookonce.boxes import NMS_KINDS
 from lookonce.darknet.cfg import Section
 from lookonce.heads.head import (
+    MAX_ANCHORS,
     Array,
     Candidates,
     DecodeOptions,
@@ -29,17 +31,14 @@ from lookonce.heads.head import (
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Shape
 
-NMS_KINDS = ("default", "greedynms", "diounms")      # boxes.NMS knows what they do
-MAX_ANCHORS = 1 << 12
-
 
 @dataclass(frozen=True)
 class Yolo(Head):
     """Channels are, for each anchor of `mask`, x, y, w, h, objectness and one logit a class.
 
-    `anchors` are all anchors of the network in pixels of its input, (width, height); `input` is that input's size.
-    Of the fork: `scale_x_y` lets a centre leave its cell; with `new_coords` the layer before has already activated
-    everything and sizes are squares; `nms_kind` and `beta_nms` name the NMS its makers use.
+    `anchors` are all anchors of the network in pixels of its input, (width, height). Of the fork: `scale_x_y` lets a
+    centre leave its cell; with `new_coords` the layer before has already activated everything and sizes are squares;
+    `nms_kind` and `beta_nms` name the NMS its makers use.
     """
 
     section = "yolo"
@@ -73,7 +72,7 @@ class Yolo(Head):
             anchors=anchor_pairs(section, count),
             scale_x_y=section.number("scale_x_y", default=1.0, least=0.01, most=100),
             new_coords=section.flag("new_coords"),
-            nms_kind=section.word("nms_kind", default="default", among=NMS_KINDS),
+            nms_kind=section.word("nms_kind", default="default", among=NMS_KINDS.keys()),
             beta_nms=section.number("beta_nms", default=0.6),
             max_boxes=section.integer("max", default=200 if section.fork else 90, least=1),
             jitter=section.number("jitter", default=0.2),

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from lookonce.darknet.cfg import Section
 from lookonce.layers.activation import activate, activation_of
-from lookonce.layers.layer import Layer
+from lookonce.layers.layer import LARGEST_WINDOW, Layer
 from lookonce.layers.ops import Ops, Pair, T
 from lookonce.layers.shape import Parameter, Shape, batch_norm_parameters
 
-LARGEST_WINDOW = 1024
 LARGEST_LOCAL_WINDOW = 32           # it takes an operation a pixel; YOLO version 1 has 3
 
 
@@ -37,7 +36,6 @@ class Convolution(Layer):
 
     @classmethod
     def from_cfg(cls, section: Section, index: int) -> Convolution:
-        # Darknet's default is logistic; nobody means it, but files rely on what is written, so it holds.
         size = section.integer("size", default=1, least=1, most=LARGEST_WINDOW)
         stride = section.integer("stride", default=1, least=1)
         pad, padding = section.flag("pad"), section.integer("padding", default=0, least=0, most=LARGEST_WINDOW)
@@ -54,6 +52,7 @@ class Convolution(Layer):
             dilation=section.integer("dilation", default=1, least=1, most=LARGEST_WINDOW) if size > 1 else 1,
             groups=section.integer("groups", default=1, least=1),
             batch_normalize=section.flag("batch_normalize"),
+            # Nobody means Darknet's default of logistic, but files rely on what is written, so it holds.
             activation=activation_of(section, default="logistic"),
             binary=section.flag("binary"),
             xnor=section.flag("xnor"),

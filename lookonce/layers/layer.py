@@ -9,6 +9,9 @@ from lookonce.darknet.cfg import Section
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Parameter, Shape
 
+LARGEST_WINDOW = 1024            # pixels a side that one output looks at
+MAX_SOURCES = 64                 # of one layer; networks in use join up to 4
+
 
 class Layer:
     """A layer with one source, the layer before it. Subclasses are frozen dataclasses of their options."""
@@ -42,31 +45,37 @@ class Layer:
 
 
 class Junction:
-    """A layer that names the layers it reads. Otherwise as Layer, with a list of sources."""
+    """A layer that names the layers it reads, and has a list where Layer has one source."""
 
     section: ClassVar[str]
 
     @classmethod
     def from_cfg(cls, section: Section, index: int) -> Junction:
+        """The layer that `section` declares, `index` layers after [net].
+
+        Raises CfgError, also if it names a layer that does not stand before it.
+        """
         raise NotImplementedError
 
     def sources(self, index: int) -> tuple[int, ...]:
+        """The layers it reads, in the order in which the methods below take them."""
         raise NotImplementedError
 
     def shape(self, sources: Sequence[Shape]) -> Shape:
+        """What it puts out for what flows in. Raises ValueError, in words, if its sources do not go together."""
         raise NotImplementedError
 
     def parameters(self, sources: Sequence[Shape]) -> list[Parameter]:
+        """The arrays it owns, in the order of the weights file."""
         return []
 
     def operations(self, sources: Sequence[Shape]) -> int:
+        """Multiplications and additions a picture: none, as Darknet counts."""
         return 0
 
     def forward(self, ops: Ops[T], xs: Sequence[T], weights: Mapping[str, T]) -> T:
+        """The layer's output, (B, C, H, W), for its sources' outputs, each (B, C, H, W) of its own C, H and W."""
         raise NotImplementedError
-
-
-MAX_SOURCES = 64                 # of one layer; networks in use join up to 4
 
 
 def source_layers(section: Section, key: str, index: int, most: int = MAX_SOURCES) -> tuple[int, ...]:

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lookonce.darknet.cfg import Section
-from lookonce.layers.layer import Layer
+from lookonce.layers.layer import LARGEST_WINDOW, Layer
 from lookonce.layers.ops import Ops, Pair, T
 from lookonce.layers.shape import Shape
-
-LARGEST_WINDOW = 1024
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from lookonce.errors import WeightsError
 from lookonce.heads.classify import Softmax
 from lookonce.heads.region import Region
 from lookonce.network import Network, Resize
+from lookonce.network.network import MEMORY_LIMIT
 from lookonce.wordtree import WordTree
 
-RANDOM = "random weights"
+UNTRAINED = "random weights"                # in place of the file that weights came from
 FORK_REVISION = 5                           # the fork writes version 0.2.5, the original 0.2.0
 
 
@@ -47,7 +48,7 @@ class Model:
     resize: Resize = "letterbox"
     thresholds: Thresholds = field(default_factory=Thresholds)
     card: Mapping[str, Any] = field(default_factory=dict)
-    source: str = RANDOM
+    source: str = UNTRAINED
     trained: int = 0
 
     # ------------------------------------------------------------------ making
@@ -97,17 +98,17 @@ class Model:
             model, weights=tuple(filled), header=header, source=str(path), trained=taken, resize=resize
         )
 
-    def resized(self, width: int, height: int) -> Model:
-        """The same model for another input size. Raises CfgError if its layers cannot take it.
+    def resized(self, width: int, height: int, memory_limit: int = MEMORY_LIMIT) -> Model:
+        """The same model for another input size. Raises CfgError if its layers cannot take it, as Network.resized.
 
         Raises WeightsError if a layer's weights depend on the size, as those of [connected] and [local] do.
         """
-        network = self.network.resized(width, height)
+        network = self.network.resized(width, height, memory_limit)
         for before, after in zip(self.network.nodes, network.nodes, strict=True):
             if before.parameters != after.parameters:
                 raise WeightsError(
-                    f"{network.cfg.path}: {before} has weights for an input of {self.network.input}, and others for "
-                    f"{width} x {height}; this network runs at its own size only"
+                    f"size {width} x {height}: {before} of {network.cfg.path} has weights for an input of "
+                    f"{self.network.input}, and would need others; this network runs at its own size only"
                 )
         return replace(self, network=network)
 

@@ -1,8 +1,10 @@
 """The one-file model: a safetensors file that holds weights and, in its metadata, everything else.
 
 Tensors are called by layer and array, `013.weights`. The metadata are texts: `cfg`, `tree` (the lines of the WordTree
-that the cfg names, if any), and JSON for `names`, `thresholds`, `header`, `card`; `resize`; `lookonce` is the format's
-version. What a loader needs is all inside: no path is followed.
+that the cfg names, if any), and JSON for `names`, `thresholds`, `header`, `card`; `resize`; `trained`, how many layers
+have weights that are not random, all of them if it is not there; `lookonce` is the format's version. A cfg that is no
+UTF-8 stands there as Latin-1, byte for byte, and `encoding` says so. What a loader needs is all inside: no path is
+followed.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ import safetensors.numpy
 from lookonce import files
 from lookonce.darknet.cfg import Cfg, Place
 from lookonce.darknet.weights import Header, check_values
-from lookonce.errors import CfgError, WeightsError
+from lookonce.errors import CfgError, WeightsError, shown
 from lookonce.model.model import Model, Thresholds
 from lookonce.network import Network
 
 SUFFIX = ".safetensors"
 VERSION = "1"
-MAX_TEXT = 64 << 20
+LATIN1 = "latin-1"
 
 
 def write(path: Path, model: Model) -> None:
@@ -37,20 +39,29 @@ def write(path: Path, model: Model) -> None:
     tensors = {
         f"{entry.layer:03d}.{entry.name}": model.weights[entry.layer][entry.name] for entry in network.entries()
     }
+    with files.write_atomically(path) as file:
+        file.write(safetensors.numpy.save(tensors, metadata=metadata_of(model)))
+
+
+def metadata_of(model: Model) -> dict[str, str]:
+    """All that belongs to a model but its weights, as texts."""
+    cfg = model.network.cfg.to_bytes()
     metadata = {
         "lookonce": VERSION,
-        "cfg": network.cfg.text.encode("utf-8", "backslashreplace").decode(),
         "resize": model.resize,
         "names": json.dumps(model.names),
         "thresholds": json.dumps(model.thresholds._asdict()),
         "header": json.dumps(asdict(model.header)),
         "card": json.dumps(dict(model.card)),
-        "source": Path(model.source).name,
+        "trained": str(model.trained),
     }
+    try:
+        metadata["cfg"] = cfg.decode()
+    except UnicodeDecodeError:
+        metadata |= {"cfg": cfg.decode(LATIN1), "encoding": LATIN1}
     if model.tree is not None:
         metadata["tree"] = "\n".join(model.tree.to_lines())
-    with files.write_atomically(path) as file:
-        file.write(safetensors.numpy.save(tensors, metadata=metadata))
+    return metadata
 
 
 def read(path: Path, memory_limit: int, *, allow_nonfinite: bool = False) -> Model:
@@ -101,7 +112,7 @@ def read(path: Path, memory_limit: int, *, allow_nonfinite: bool = False) -> Mod
             thresholds=_thresholds(thresholds),
             card=_json(path, metadata, "card", dict),
             source=str(path),
-            trained=len(network.nodes),
+            trained=_trained(metadata, len(network.nodes)),
         )
     except (TypeError, ValueError) as problem:
         raise WeightsError(f"{path}: its metadata do not fit together: {problem}") from None
@@ -115,8 +126,16 @@ def _cfg(path: Path, metadata: Mapping[str, str]) -> Cfg:
         )
     if "cfg" not in metadata:
         raise CfgError(f"{path}: its metadata hold no cfg")
+    text, encoding = metadata["cfg"], metadata.get("encoding", "utf-8")
+    if encoding not in ("utf-8", LATIN1):
+        raise CfgError(f"{path}: the encoding {shown(encoding)} of its cfg is not known, wanted {LATIN1} or none")
+    if encoding == LATIN1:
+        try:
+            text = text.encode(LATIN1).decode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as problem:
+            raise CfgError(f"{path}: its cfg is said to be {LATIN1} and is not: {problem}") from None
     attached = {"tree": metadata["tree"]} if "tree" in metadata else {}
-    return Cfg.parse(metadata["cfg"], str(path), Place(attached=attached))
+    return Cfg.parse(text, str(path), Place(attached=attached))
 
 
 def _places(path: Path) -> dict[str, int]:
@@ -133,6 +152,14 @@ def _taken(path: Path, place: int, shape: tuple[int, ...], kind: str) -> np.ndar
     if array.size != math.prod(shape):
         raise WeightsError(f"{path}: changed its length while it was read; try again when it is written")
     return array.reshape(shape).astype(np.float32, copy=False)
+
+
+def _trained(metadata: Mapping[str, str], layers: int) -> int:
+    """How many layers have weights that are not random: all, in files that do not say. Raises ValueError."""
+    text = metadata.get("trained", str(layers))
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= layers):
+        raise ValueError(f"trained={shown(text)}, wanted a whole number from 0 to {layers}")
+    return int(text)
 
 
 def _thresholds(values: Mapping[str, Any]) -> Thresholds:

@@ -47,28 +47,21 @@ def open_model(
         opened = _with_weights(network, str(model), weights, allow_nonfinite)
         if str(model) in zoo.networks():
             opened = replace(opened, names=zoo.class_names(str(model)))
+    _warn_of_random(opened, str(model))
     if names is not None:
         opened = replace(opened, names=_class_names(names, opened.network))
     if size is not None:
-        opened = opened.resized(*((size, size) if isinstance(size, int) else size))
+        opened = opened.resized(*_sides(size), memory_limit())
     return opened
 
 
-def open_network(model: str | Path, *, allow_paths: bool = False) -> Network:
-    """The network of a zoo name, a cfg file or a one-file model, without its weights. Raises CfgError or DataError."""
-    if str(model).endswith(onefile.SUFFIX):
-        return onefile.read(Path(model), memory_limit()).network
-    path = zoo.cfg_path(str(model))
-    if path is not None:
-        return Network.build(Cfg.read(path), memory_limit())
-    path = Path(model)
-    if not files.exists(path) and path.suffix != ".cfg":
-        known = nearest(str(model), zoo.networks().keys())
-        raise CfgError(
-            f"{shown(str(model), 80)}: is neither a network of the zoo{known} nor a file; "
-            "`lookonce model list` shows the zoo"
-        )
-    return Network.build(Cfg.read(path, Place(anywhere=allow_paths, bundled=zoo.bundled_files())), memory_limit())
+def open_network(model: str | Path, *, size: Size | None = None, allow_paths: bool = False) -> Network:
+    """The network of a zoo name, a cfg file or a one-file model, without its weights, also at another input size.
+
+    Raises CfgError, DataError or WeightsError.
+    """
+    network = _network(model, allow_paths)
+    return network if size is None else network.resized(*_sides(size), memory_limit())
 
 
 def weights_lengths(file: zoo.Published) -> tuple[int, int]:
@@ -97,19 +90,43 @@ def memory_limit() -> int:
     return int(value[:18])
 
 
+def _network(model: str | Path, allow_paths: bool) -> Network:
+    if str(model).endswith(onefile.SUFFIX):
+        return onefile.read(Path(model), memory_limit()).network
+    path = zoo.cfg_path(str(model))
+    if path is not None:
+        return Network.build(Cfg.read(path), memory_limit())
+    path = Path(model)
+    if not files.exists(path) and path.suffix != ".cfg":
+        known = nearest(str(model), zoo.networks().keys())
+        raise CfgError(
+            f"{shown(str(model), 80)}: is neither a network of the zoo{known} nor a file; "
+            "`lookonce model list` shows the zoo"
+        )
+    return Network.build(Cfg.read(path, Place(anywhere=allow_paths, bundled=zoo.bundled_files())), memory_limit())
+
+
 def _with_weights(network: Network, name: str, weights: str | Path | None, allow_nonfinite: bool) -> Model:
     if weights is None:
         weights = zoo.pulled_weights(name) if name in zoo.networks() else None
         if weights is None:
             raise WeightsError(_missing(name))
     if str(weights) == RANDOM:
-        warn(f"{name}: runs on random weights: what it says means nothing; give its weights for real answers")
         return Model.random(network)
     path, layers = split_cut(str(weights))
-    model = Model.read(network, path, layers, allow_nonfinite=allow_nonfinite)
-    if layers is not None and layers < len(network.nodes):
-        warn(f"{path}: only the first {layers} of {len(network.nodes)} layers are taken; the rest are random")
-    return model
+    return Model.read(network, path, layers, allow_nonfinite=allow_nonfinite)
+
+
+def _warn_of_random(model: Model, name: str) -> None:
+    count = len(model.network.nodes)
+    if model.trained == 0:
+        warn(f"{name}: runs on random weights: what it says means nothing; give its weights for real answers")
+    elif model.trained < count:
+        warn(f"{model.source}: only the first {model.trained} of {count} layers are taken; the rest are random")
+
+
+def _sides(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 def _missing(name: str) -> str:
@@ -127,7 +144,8 @@ def _missing(name: str) -> str:
 
 
 def _class_names(names: str | Path | Sequence[str], network: Network) -> tuple[str, ...]:
-    if isinstance(names, str) and names in zoo.name_lists() and not files.exists(names):
+    # A file of that name goes before the zoo's list; a folder called coco does not.
+    if isinstance(names, str) and names in zoo.name_lists() and (not files.exists(names) or Path(names).is_dir()):
         names = zoo.name_lists()[names]
     if isinstance(names, str | Path):
         return read_names(Path(names), network.classes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
@@ -25,7 +27,7 @@ from lookonce.layers.plain import Cost, Crop, Dropout
 from lookonce.layers.pooling import AveragePool, MaxPool
 from lookonce.layers.shape import Parameter, Shape
 from lookonce.layers.wiring import Reorg, Reorg3d, Upsample
-from lookonce.network.options import NetOptions
+from lookonce.network.options import LARGEST_SIDE, NetOptions
 
 Resize = Literal["letterbox", "stretch", "crop"]
 
@@ -38,10 +40,8 @@ LAYERS: tuple[type[Layer | Junction], ...] = (
 )  # fmt: skip
 SHORT = {"conv": "convolutional", "conn": "connected", "max": "maxpool", "avg": "avgpool", "lrn": "normalization",
          "soft": "softmax"}  # fmt: skip
-SECTIONS: Mapping[str, type[Layer | Junction]] = {
-    **(by_name := {layer.section: layer for layer in LAYERS}),
-    **{short: by_name[name] for short, name in SHORT.items()},
-}
+SECTIONS: dict[str, type[Layer | Junction]] = {layer.section: layer for layer in LAYERS}
+SECTIONS |= {short: SECTIONS[name] for short, name in SHORT.items()}
 RECURRENT = ("rnn", "gru", "lstm", "crnn", "conv_lstm", "history")
 ELSEWHERE = ("deconvolutional", "deconv", "iseg", "Gaussian_yolo", "local_avgpool", "contrastive", "implicit", "empty",
              "silence")  # fmt: skip
@@ -79,6 +79,11 @@ class Node:
             return self.layer.operations(self.given)
         return self.layer.operations(self.given[0])
 
+    @property
+    def bytes(self) -> int:
+        """What its weights and its output for one picture take."""
+        return 4 * (self.shape.size + sum(parameter.size for parameter in self.parameters))
+
     def forward(self, ops: Ops[T], xs: Sequence[T], weights: Mapping[str, T]) -> T:
         """The layer's output for its sources' outputs `xs`."""
         if isinstance(self.layer, Junction):
@@ -104,28 +109,54 @@ class Network:
         options = NetOptions.from_cfg(cfg.sections[0])
         cfg.sections[0].close()
         nodes: list[Node] = []
-        size = options.input.size
+        size = 4 * options.input.size
         for index, section in enumerate(cfg.sections[1:]):
             layer = _layer(section, index)
-            node = _place(layer, section, index, nodes, options.input, cfg)
+            try:
+                node = _place(layer, index, section.line, nodes, options.input)
+            except ValueError as problem:
+                feeder = f" (layer before: [{cfg.sections[index].name}], line {nodes[-1].line})" if nodes else ""
+                raise section.error(f"{problem}{feeder}") from None
             nodes.append(node)
-            size += node.shape.size + sum(parameter.size for parameter in node.parameters)
-            if 4 * size > memory_limit:
+            size += node.bytes
+            if size > memory_limit:
                 raise section.error(
-                    f"brings weights and activations to {4 * size / 1e9:,.1f} GB, more than the limit of "
+                    f"brings weights and activations to {size / 1e9:,.1f} GB, more than the limit of "
                     f"{memory_limit / 1e9:,.1f} GB; is an option mistyped? (LOOKONCE_MEMORY_LIMIT=BYTES raises it)"
                 )
         if all(isinstance(node.layer, Cost) for node in nodes):
             raise CfgError(f"{cfg.path}: holds no layer after [net]")
         network = cls(cfg, options, tuple(nodes))
+        network._check_heads()
         network._check_input()
         return network
 
-    def resized(self, width: int, height: int) -> Network:
-        """The same network for another input size, its cfg text changed to say so. Raises CfgError if it cannot be."""
+    def resized(self, width: int, height: int, memory_limit: int = MEMORY_LIMIT) -> Network:
+        """The same network for another input size, its cfg text changed to say so.
+
+        Raises CfgError, which begins with that size, if a layer cannot take it, or if the whole would take more than
+        `memory_limit` bytes.
+        """
         if (height, width) == self.input[1:]:
             return self
-        return self.build(self.cfg.with_options(self.cfg.sections[0], width=width, height=height))
+        asked = f"size {width} x {height}: "
+        if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+            raise CfgError(f"{asked}wanted 1 to {LARGEST_SIDE:,} pixels a side")
+        input = self.input._replace(width=width, height=height)
+        try:
+            nodes = self._placed(input)
+        except ValueError as problem:
+            raise CfgError(f"{asked}{self._fitting(width, height) or f'{self.cfg.path}: {problem}'}") from None
+        size = 4 * input.size + sum(node.bytes for node in nodes)
+        if size > memory_limit:
+            raise CfgError(
+                f"{asked}weights and activations of {self.cfg.path} would take {size / 1e9:,.1f} GB, more than the "
+                f"limit of {memory_limit / 1e9:,.1f} GB; wanted a smaller size (LOOKONCE_MEMORY_LIMIT=BYTES raises it)"
+            )
+        cfg = self.cfg.with_options(self.cfg.sections[0], width=width, height=height)
+        network = Network(cfg, NetOptions.from_cfg(cfg.sections[0]), nodes)
+        network._check_input()
+        return network
 
     # ------------------------------------------------------------------ what it is
     @property
@@ -136,6 +167,20 @@ class Network:
     def heads(self) -> tuple[tuple[Node, Head], ...]:
         """The layers that say where things are."""
         return tuple((node, node.layer) for node in self.nodes if isinstance(node.layer, Head))
+
+    @cached_property
+    def strides(self) -> tuple[Fraction, ...]:
+        """How many pixels of the input, a side, one pixel of each layer stands for."""
+        strides: list[Fraction] = []
+        for node in self.nodes:
+            before = [strides[source] for source in node.sources if source >= 0]
+            strides.append(max(before, default=Fraction(1)) * _stride(node.layer))
+        return tuple(strides)
+
+    @property
+    def stride(self) -> int:
+        """The largest: of sizes in multiples of it nothing is left over."""
+        return math.ceil(max(self.strides))
 
     @cached_property
     def output(self) -> Node:
@@ -188,16 +233,48 @@ class Network:
             for parameter in node.parameters
         ]
 
+    def _check_heads(self) -> None:
+        for node, head in self.heads[1:]:
+            first = self.heads[0][0]
+            if head.classes != self.classes:
+                self.cfg.sections[node.index + 1].refuse(
+                    "classes",
+                    f"means {head.classes:,} classes, but {first} on line {first.line} has {self.classes:,}; give all "
+                    "heads the same classes=, and the layers before them the filters= for it",
+                )
+
     def _check_input(self) -> None:
         _, height, width = self.input
         for node, head in self.heads:
-            grid = (width, node.shape.width), (height, node.shape.height)
-            # The strides are powers of two: 403 is 13 x 31 and fits a grid of 13 only by chance.
-            if not isinstance(head, Detection) and any(side % n or (side // n) & (side // n - 1) for side, n in grid):
+            (_, rows, columns), stride = node.shape, self.strides[node.index]
+            covered = int(columns * stride), int(rows * stride)
+            if not isinstance(head, Detection) and covered != (width, height):
                 warn(
-                    f"{self.cfg.path}: the input of {width} x {height} is not a multiple of {node}'s grid of "
-                    f"{node.shape.width} x {node.shape.height}; wanted multiples of 32, boxes will be off otherwise"
+                    f"{self.cfg.path}: the input of {width} x {height} is not a multiple of {self.stride}: the grid of "
+                    f"{node}, {columns} x {rows}, covers {covered[0]} x {covered[1]}, and boxes will be off"
                 )
+
+    def _placed(self, input: Shape) -> tuple[Node, ...]:
+        """Its layers for another input. Raises ValueError, in words, for the first that cannot take what flows in."""
+        nodes: list[Node] = []
+        for node in self.nodes:
+            try:
+                nodes.append(_place(node.layer, node.index, node.line, nodes, input))
+            except ValueError as problem:
+                raise ValueError(f"{node} {problem}") from None
+        return tuple(nodes)
+
+    def _fitting(self, width: int, height: int) -> str:
+        """The nearest sizes that it takes, in words; nothing if the stride is not what it fails for."""
+        near = []
+        for whole in (math.floor, math.ceil):
+            sides = [max(1, whole(side / self.stride)) * self.stride for side in (width, height)]
+            try:
+                self._placed(self.input._replace(width=sides[0], height=sides[1]))
+            except ValueError:
+                return ""
+            near.append(f"{sides[0]} x {sides[1]}")
+        return f"{self.cfg.path} wants multiples of {self.stride}, such as {' or '.join(dict.fromkeys(near))}"
 
 
 def _layer(section: Section, index: int) -> Layer | Junction:
@@ -218,16 +295,23 @@ def _layer(section: Section, index: int) -> Layer | Junction:
     return layer
 
 
-def _place(
-    layer: Layer | Junction, section: Section, index: int, nodes: Sequence[Node], input: Shape, cfg: Cfg
-) -> Node:
-    """`layer` bound to its sources. Raises CfgError if their shapes do not suit it."""
+def _place(layer: Layer | Junction, index: int, line: int, nodes: Sequence[Node], input: Shape) -> Node:
+    """`layer` bound to its sources. Raises ValueError, in words, if their shapes do not suit it."""
     sources = layer.sources(index)
     given = tuple(nodes[source].shape if source >= 0 else input for source in sources)
-    try:
-        shape = layer.shape(given) if isinstance(layer, Junction) else layer.shape(given[0])
-    except ValueError as problem:
-        before = nodes[index - 1] if index else None
-        feeder = f" (layer before: [{cfg.sections[index].name}], line {before.line})" if before else ""
-        raise section.error(f"{problem}{feeder}") from None
-    return Node(index, section.line, layer, sources, given, shape)
+    shape = layer.shape(given) if isinstance(layer, Junction) else layer.shape(given[0])
+    return Node(index, line, layer, sources, given, shape)
+
+
+def _stride(layer: Layer | Junction) -> Fraction:
+    """How many pixels of its input, a side, one of its output stands for."""
+    match layer:
+        case Convolution() | MaxPool():
+            return Fraction(max(layer.stride))
+        case Local() | Reorg3d():
+            return Fraction(layer.stride)
+        case Reorg() if not (layer.extra or layer.flatten):
+            return Fraction(1, layer.stride) if layer.reverse else Fraction(layer.stride)
+        case Upsample():
+            return Fraction(1, layer.stride) if layer.stride > 0 else Fraction(-layer.stride)
+    return Fraction(1)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from lookonce.darknet.cfg import Section
 from lookonce.darknet.dialect import FORK_NET_OPTIONS
-from lookonce.errors import warn
 from lookonce.layers.shape import Shape
 
 POLICIES = ("constant", "step", "exp", "poly", "steps", "sigmoid", "sig", "random", "sgdr")
@@ -49,7 +48,7 @@ class NetOptions:
     @classmethod
     def from_cfg(cls, section: Section) -> NetOptions:
         """The options of a [net] section. Raises CfgError."""
-        section.know("seen", "time_steps", "B1", "B2", "eps", "max_ratio", "min_ratio", "notruth", *FORK_NET_OPTIONS)
+        section.know("seen", "time_steps", "B1", "B2", "eps", "max_ratio", "min_ratio", *FORK_NET_OPTIONS)
         if section.has("inputs") and not section.has("height"):
             section.refuse("inputs", "declares a vector: not a vision network; lookonce runs networks on pictures")
         width = section.integer("width", least=1, most=LARGEST_SIDE)
@@ -62,7 +61,7 @@ class NetOptions:
         batch = section.integer("batch", default=1, least=1, most=1 << 20)
         subdivisions = section.integer("subdivisions", default=1, least=1, most=1 << 20)
         if subdivisions > batch:
-            warn(f"{section.path}:{section.line}: [net] subdivisions={subdivisions} is more than batch={batch}")
+            section.warn(section.line, f"[net] subdivisions={subdivisions} is more than batch={batch}")
         return cls(
             input=Shape(
                 section.integer("channels", least=1, most=LARGEST_SIDE),

@@ -313,6 +313,14 @@ def test_an_option_is_changed_in_its_place_and_nothing_else() -> None:
     assert cfg.text == text
 
 
+def test_a_changed_cfg_does_not_warn_again_of_what_was_said() -> None:
+    with pytest.warns(LookonceWarning, match="a second time"):
+        cfg = Cfg.parse("[net]\nwidth=1\nwidth=2\nwide=3\n", "my.cfg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cfg.with_options(cfg.sections[0], width=3).sections[0].close()
+
+
 def test_an_option_can_be_added_to_a_section_that_ends_the_file() -> None:
     cfg = Cfg.parse("[net]\nwidth=1\n[conv]")
     assert cfg.with_options(cfg.sections[1], filters=3).text == "[net]\nwidth=1\n[conv]\nfilters=3"

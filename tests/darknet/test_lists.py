@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lookonce.darknet.lists import read_data, read_image_list, read_lines, read_map, read_names, write_names
+from lookonce.darknet.lists import names_to_bytes, read_data, read_image_list, read_lines, read_map, read_names
 from lookonce.errors import DataError, LookonceWarning
 
 
@@ -96,7 +96,7 @@ def test_a_missing_file_is_named(path: Path) -> None:
 @pytest.mark.usefixtures("quiet")
 def test_names_that_are_written_are_read_again(path: Path) -> None:
     names = ("dog", "traffic light", "größe", "a\u2028b")
-    write_names(path, names)
+    path.write_bytes(names_to_bytes(names, path))
     assert path.read_bytes() == "dog\ntraffic light\ngröße\na\u2028b\n".encode()
     assert read_names(path, 4) == names
 
@@ -121,7 +121,6 @@ def test_a_data_file_gives_what_stands_in_it(path: Path) -> None:
     assert data.values == {
         "classes": "2", "train": "data/train.txt", "names": "my.names", "backup": "backup/", "eval": "coco"
     }  # fmt: skip
-    assert data.classes() == 2
     (path.parent / "my.names").write_text("dog\ncat\n")
     assert data.file("names") == (path.parent / "my.names").resolve()
 
@@ -154,7 +153,7 @@ def test_a_file_outside_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
 def test_of_two_equal_keys_the_first_holds_with_a_warning(path: Path) -> None:
     path.write_text("classes = 2\nclasses = 80\n")
     with pytest.warns(LookonceWarning, match=r"my\.list:2: classes .*second time"):
-        assert read_data(path).classes() == 2
+        assert read_data(path).values["classes"] == "2"
 
 
 def test_a_key_that_is_not_known_is_named_with_the_nearest(path: Path) -> None:
@@ -174,22 +173,6 @@ def test_a_data_file_with_a_fault_is_refused_with_its_line(path: Path, text: str
         read_data(path)
     assert f"{path}" in str(refused.value)
     assert words in str(refused.value)
-
-
-NO_COUNTS = ["0", "-1", "two", "2.0", "1e3", "٣", "²", "1048577", "9" * 30, "9" * 5000, "0" * 9 + "1" + "9" * 10,
-             "0" * 9 + "1" + "9" * 5000]  # fmt: skip
-
-
-@pytest.mark.parametrize("value", NO_COUNTS, ids=range(len(NO_COUNTS)))
-def test_a_number_of_classes_that_cannot_be_is_refused(path: Path, value: str) -> None:
-    path.write_text(f"classes = {value}\n")
-    with pytest.raises(DataError, match=r"my\.list: classes="):
-        read_data(path).classes()
-
-
-def test_a_data_file_need_not_give_the_number_of_classes(path: Path) -> None:
-    path.write_text("names = x\n")
-    assert read_data(path).classes() is None
 
 
 # ---------------------------------------------------------------------- maps

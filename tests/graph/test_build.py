@@ -7,6 +7,7 @@ from conftest import model_of, run_layers
 
 from lookonce.engines import open_engine
 from lookonce.graph import build
+from lookonce.graph.decoded import build_decoded
 from lookonce.graph.fold import binarize, fold
 
 NET = "[net]\nwidth=16\nheight=12\nchannels=3\n"
@@ -35,6 +36,27 @@ def test_the_whole_is_a_valid_onnx_model_with_its_weights_inside() -> None:
     assert [value.name for value in proto.graph.input] == ["images"]
     assert {value.name for value in graph.nodes.graph.input} == {"images", *graph.weights}
     assert sum(weights.size for weights in graph.weights.values()) == 8 * 27 + 8 + 21 * 8 + 21
+
+
+def test_nothing_is_in_a_graph_that_no_output_needs() -> None:
+    """Heads are decoded outside, so what they would put out themselves is not computed; a tap asks for it."""
+    model = model_of(NET + CONV + YOLO + "[route]\nlayers=0\n" + YOLO)
+    for graph in (build(model), build(model, taps=[2]), build_decoded(model)):
+        proto = graph.proto().graph
+        read = {name for node in proto.node for name in node.input} | {output.name for output in proto.output}
+        assert all(read & set(node.output) for node in proto.node)
+        assert {constant.name for constant in proto.initializer} <= read
+    kinds = [node.op_type for node in build(model).nodes.graph.node]
+    assert "Sigmoid" not in kinds
+    assert "Sigmoid" in [node.op_type for node in build(model, taps=[2]).nodes.graph.node]
+
+
+def test_weights_that_no_output_needs_are_left_out() -> None:
+    """Layer 1 is read by nobody."""
+    graph = build(model_of(NET + CONV + CONV + "[route]\nlayers=0\n" + YOLO))
+    assert {name.split("_")[0] for name in graph.weights} == {"000", "003"}
+    assert {value.name for value in graph.nodes.graph.input} == {"images", *graph.weights}
+    assert open_engine(graph)(np.zeros((1, 3, 12, 16), np.float32))[0].shape == (1, 21, 6, 8)
 
 
 def test_batch_norm_is_folded_away() -> None:

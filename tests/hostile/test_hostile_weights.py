@@ -11,6 +11,7 @@ import struct
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -379,7 +380,7 @@ def test_reading_takes_no_more_memory_than_the_file_and_50_megabytes(suffix: str
     """A6, for 200 MB: a connected layer of 50 million weights. A second copy of it would show."""
     network = network_of(LARGE)
     zeros = ({part.name: np.zeros(part.shape, np.float32) for part in node.parameters} for node in network.nodes)
-    large, small = Model(network, tuple(zeros)), model_of(TINY)
+    large, small = Model(network, tuple(zeros), trained=3), replace(model_of(TINY), trained=3)
     cfg, paths = tmp_path / "large.cfg", [tmp_path / f"{size}.{suffix}" for size in ("small", "large")]
     cfg.write_text(LARGE)
     for path, model in zip(paths, (small, large), strict=True):

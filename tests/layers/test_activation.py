@@ -72,6 +72,7 @@ FORMULAS: dict[str, Callable[[float], float]] = {
     "swish": lambda x: x * logistic(x),
     "mish": lambda x: x * math.tanh(softplus(x)),
     "hard_mish": hard_mish,
+    "revleaky": lambda x: x if x > 0 else 0.1 * x,
     "gelu": lambda x: 0.5 * x * (1 + math.tanh(0.797885 * x + 0.035677 * x**3)),
 }
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import DETECTOR, model_of, network_of
 
 from lookonce.errors import CfgError, DataError, LookonceWarning, WeightsError
-from lookonce.model import Model, open_model
+from lookonce.model import Model, open_model, open_network
 from lookonce.model.opening import memory_limit, split_cut
 
 
@@ -122,7 +122,7 @@ def test_a_model_runs_at_other_sizes_unless_its_weights_depend_on_them(files: Pa
     assert open_model(files / "net.cfg", files / "net.weights", size=(96, 32)).network.input == (3, 32, 96)
     flat = DETECTOR[: DETECTOR.index("[convolutional]\nfilters=21")] + "[connected]\noutput=5\n[softmax]\n"
     (files / "flat.cfg").write_text(flat)
-    with pytest.raises(WeightsError, match=r"layer 1 \[connected\].*at its own size only"):
+    with pytest.raises(WeightsError, match=r"^size 32 x 32: layer 1 \[connected\] of .*at its own size only"):
         open_model(files / "flat.cfg", "random", size=32)
 
 
@@ -130,6 +130,12 @@ def test_the_memory_limit_can_be_set(monkeypatch: pytest.MonkeyPatch, files: Pat
     monkeypatch.setenv("LOOKONCE_MEMORY_LIMIT", "10000")
     with pytest.raises(CfgError, match="limit"):
         open_model(files / "net.cfg", files / "net.weights")
+    monkeypatch.setenv("LOOKONCE_MEMORY_LIMIT", "200000")
+    assert open_model(files / "net.cfg", files / "net.weights", size=32).network.input == (3, 32, 32)
+    with pytest.raises(CfgError, match="^size 256 x 256: .*limit"):
+        open_model(files / "net.cfg", "random", size=256)
+    with pytest.raises(CfgError, match="^size 256 x 256: .*limit"):
+        open_network(files / "net.cfg", size=256)
     monkeypatch.setenv("LOOKONCE_MEMORY_LIMIT", "lots")
     with pytest.raises(CfgError, match="LOOKONCE_MEMORY_LIMIT='lots'"):
         memory_limit()

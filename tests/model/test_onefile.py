@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from conftest import model_of
+from conftest import DETECTOR, model_of
 
+from lookonce.darknet.cfg import Cfg
 from lookonce.darknet.weights import Header
-from lookonce.errors import CfgError, WeightsError
+from lookonce.errors import CfgError, LookonceWarning, WeightsError
 from lookonce.model import Model, Thresholds, onefile, open_model
+from lookonce.network import Network
 from lookonce.wordtree import WordTree
 
 CFG = """[net]
@@ -41,6 +43,7 @@ def model() -> Model:
         resize="stretch",
         thresholds=Thresholds(0.3, 0.4, 0.6),
         card={"data": "none", "figures": {"top1": 0.5}},
+        trained=2,
     )
 
 
@@ -52,8 +55,60 @@ def test_everything_that_belongs_to_a_model_comes_back(model: Model, tmp_path: P
         assert ours.keys() == theirs.keys()
         for name in ours:
             np.testing.assert_array_equal(ours[name], theirs[name])
-    for field in ("header", "names", "resize", "thresholds", "card"):
+    for field in ("header", "names", "resize", "thresholds", "card", "trained"):
         assert getattr(back, field) == getattr(model, field)
+
+
+def test_weights_that_are_random_stay_so(model: Model, tmp_path: Path) -> None:
+    """Whoever opens the file is told what whoever made it was told."""
+    path = tmp_path / "a.safetensors"
+    for trained, says in ((0, "runs on random weights"), (1, "only the first 1 of 3 layers.*the rest are random")):
+        onefile.write(path, replace(model, trained=trained))
+        with pytest.warns(LookonceWarning, match=f"a.safetensors: {says}"):
+            assert open_model(path).trained == trained
+
+
+def test_a_file_that_does_not_say_what_is_random_holds_weights(
+    model: Model, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    onefile.write(tmp_path / "new.safetensors", model)
+    arrays, metadata = changed(tmp_path / "new.safetensors")
+    del metadata["trained"]
+    save(tmp_path / "old.safetensors", arrays, metadata)
+    recwarn.clear()
+    assert open_model(tmp_path / "old.safetensors").trained == 3
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("comment", [b"# caf\xe9", b"# \x80\xff\xe9 caf\xc3\xa9", b"# \xed\xb3\xa9"])
+def test_a_cfg_that_is_no_utf8_comes_back_byte_for_byte(comment: bytes, tmp_path: Path) -> None:
+    """The last is half a surrogate pair, which UTF-8 does not allow."""
+    (tmp_path / "a.cfg").write_bytes(comment + b"\r\n" + DETECTOR.encode())
+    first = open_model(tmp_path / "a.cfg", "random")
+    onefile.write(tmp_path / "a.safetensors", first)
+    back = open_model(tmp_path / "a.safetensors")
+    assert back.network.cfg.to_bytes() == (tmp_path / "a.cfg").read_bytes()
+    assert back.network.cfg.text == first.network.cfg.text
+    assert changed(tmp_path / "a.safetensors")[1]["encoding"] == "latin-1"
+
+
+def test_a_cfg_that_is_utf8_is_kept_as_plain_text(tmp_path: Path) -> None:
+    text = "\ufeff# größe 犬\n" + DETECTOR
+    onefile.write(tmp_path / "a.safetensors", Model.random(Network.build(Cfg.parse(text))))
+    _, metadata = changed(tmp_path / "a.safetensors")
+    assert metadata["cfg"] == text
+    assert "encoding" not in metadata
+
+
+def test_a_size_that_does_not_fit_names_no_line_of_a_file_of_bytes(tmp_path: Path) -> None:
+    """Of 33 pixels convolutions make 17 and 9, and twice 9 is not 17."""
+    half = "[convolutional]\nsize=3\nstride=2\npad=1\n"
+    cfg = f"[net]\nwidth=64\nheight=64\nchannels=3\n{half}{half}[upsample]\n[route]\nlayers=-1,0\n"
+    onefile.write(tmp_path / "a.safetensors", model_of(cfg))
+    with pytest.raises(CfgError) as caught:
+        open_model(tmp_path / "a.safetensors", size=33)
+    wanted = f"size 33 x 33: {tmp_path / 'a.safetensors'} wants multiples of 4, such as 32 x 32 or 36 x 36"
+    assert str(caught.value) == wanted
 
 
 def test_darknets_file_comes_back_byte_for_byte(model: Model, tmp_path: Path) -> None:
@@ -115,6 +170,9 @@ def test_a_file_that_is_no_model_or_does_not_fit_is_refused_in_one_line(model: M
         (arrays, {**metadata, "thresholds": '{"scores": 1}'}, "do not fit together"),
         (arrays, {**metadata, "header": '{"major": 0, "evil": 1}'}, "do not fit together"),
         (arrays, {**metadata, "resize": "squash"}, "squash.*wanted letterbox, stretch or crop"),
+        (arrays, {**metadata, "trained": "4"}, "trained=4, wanted a whole number from 0 to 3"),
+        (arrays, {**metadata, "trained": "-1"}, "trained=-1, wanted a whole number"),
+        (arrays, {**metadata, "trained": "1" * 5000}, r"trained=1{40}\.\.\., wanted a whole number"),
     ]
     for tensors, texts, says in cases:
         save(bad, tensors, texts)
@@ -123,6 +181,12 @@ def test_a_file_that_is_no_model_or_does_not_fit_is_refused_in_one_line(model: M
         assert "\n" not in str(caught.value)
     save(bad, arrays, {key: value for key, value in metadata.items() if key != "cfg"})
     with pytest.raises(CfgError, match="hold no cfg"):
+        open_model(bad)
+    save(bad, arrays, {**metadata, "encoding": "utf-7"})
+    with pytest.raises(CfgError, match="encoding utf-7 of its cfg is not known, wanted latin-1 or none"):
+        open_model(bad)
+    save(bad, arrays, {**metadata, "cfg": "# \N{EURO SIGN}\n" + metadata["cfg"], "encoding": "latin-1"})
+    with pytest.raises(CfgError, match="is said to be latin-1 and is not"):
         open_model(bad)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from lookonce.summary import lines
 NET = "[net]\nwidth=64\nheight=64\nchannels=3\n"
 CONV = "[convolutional]\nfilters=8\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
 YOLO = "[convolutional]\nfilters=21\nsize=1\nactivation=linear\n[yolo]\nclasses=2\nnum=3\nanchors=1,2,3,4,5,6\n"
+SECOND = "[route]\nlayers=0\n" + YOLO
+FLAT = "[convolutional]\nfilters=14\nsize=1\nstride=64\n[detection]\nclasses=4\ncoords=4\nside=1\nnum=2\n"
 
 
 def operations(name: str, size: int) -> float:
@@ -206,6 +209,10 @@ def test_a_network_knows_its_kind_and_how_its_makers_fit_pictures(cfg: str, kind
         (NET + CONV + "dontload=1\n", r"test.cfg:11: \[convolutional\] dontload=1 is not supported"),
         (NET + "steps=1.5,2\n" + CONV, r"test.cfg:5: \[net\] steps=1.5,2 has an item that is not a whole number"),
         (NET + "policy=steps\nsteps=1,2,3\nscales=.1,.1\n" + CONV, r"test.cfg:7: \[net\] scales=.1,.1 has 2 values"),
+        (NET + CONV + YOLO + SECOND.replace("=21", "=24").replace("classes=2", "classes=3"),
+         r"test.cfg:26: \[yolo\] classes=3 means 3 classes, but layer 2 \[yolo\] on line 15 has 2; give all heads the"),
+        (NET + CONV + YOLO + SECOND.replace("=21", "=75").replace("classes=2\n", ""),
+         r"test.cfg:25: \[yolo\] classes means 20 classes, but layer 2 \[yolo\] on line 15 has 2"),
     ],
 )
 def test_a_cfg_that_declares_no_network_is_refused_with_its_line(cfg: str, says: str) -> None:
@@ -241,8 +248,21 @@ def test_a_word_or_value_of_the_fork_marks_its_dialect(word: str) -> None:
 
 
 def test_an_input_that_the_grid_does_not_divide_is_worth_a_warning() -> None:
-    with pytest.warns(LookonceWarning, match="not a multiple"):
+    with pytest.warns(LookonceWarning, match=r"65 x 64 is not a multiple of 2: .*\[yolo\], 33 x 32, covers 66 x 64"):
         network_of((NET + CONV + YOLO).replace("width=64", "width=65"))
+    with pytest.warns(LookonceWarning, match="64 x 65 is not a multiple"):
+        network_of(NET + CONV + YOLO).resized(64, 65)
+
+
+def test_a_size_may_fit_a_grid_by_chance() -> None:
+    """403 is 13 x 31, and yolov3's coarsest grid at 403 is 13; its cells are of 32 pixels."""
+    with pytest.warns(LookonceWarning, match="403 x 403 is not a multiple of 32: .* 13 x 13, covers 416 x 416"):
+        network_of(NET + CONV * 5 + YOLO).resized(403, 403)
+
+
+def test_a_stride_need_not_be_a_power_of_two(recwarn: pytest.WarningsRecorder) -> None:
+    network_of((NET + CONV + YOLO).replace("stride=2", "stride=3").replace("=64", "=96"))
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("cfg", [
@@ -266,6 +286,64 @@ def test_another_size_changes_the_cfg_and_nothing_else() -> None:
     assert resized.cfg.text == network.cfg.text.replace("width=64", "width=96").replace("height=64", "height=32")
     assert [node.layer for node in resized.nodes] == [node.layer for node in network.nodes]
     assert network.resized(64, 64) is network
+
+
+def test_what_is_odd_in_a_cfg_is_said_once_also_for_another_size() -> None:
+    """A key given twice, one that is not known, and more subdivisions than pictures."""
+    odd = NET + "batch=2\nsubdivisions=4\n" + CONV + "stride=4\nstrides=4\n" + YOLO
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        network_of(odd).resized(32, 32)
+    assert [str(one.message).split(":")[1] for one in said] == ["13", "1", "14"]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "width", "height", "says"),
+    [
+        # Of 33 pixels convolutions make 17 and 9, and twice 9 is not 17.
+        (NET + CONV + CONV + "[upsample]\n[route]\nlayers=-1,0\n", 33, 33,
+         "test.cfg wants multiples of 4, such as 32 x 32 or 36 x 36"),
+        (NET + CONV + CONV + "[upsample]\n[route]\nlayers=-1,0\n", 33, 64,
+         "test.cfg wants multiples of 4, such as 32 x 64 or 36 x 64"),
+        (NET + CONV + "[reorg]\nstride=2\n", 2, 2, "test.cfg wants multiples of 4, such as 4 x 4"),
+        (NET + "[reorg3d]\nstride=2\n[maxpool]\nsize=2\nstride=2\n", 6, 5,
+         "test.cfg wants multiples of 4, such as 4 x 4 or 8 x 8"),
+        # 128 is a multiple of 64, and so is what lies beside 65: the stride is not to blame.
+        (NET + FLAT, 128, 64, r"test.cfg: layer 1 \[detection\] wants 14 values"),
+        (NET + FLAT, 65, 65, r"test.cfg: layer 1 \[detection\] wants 14 values"),
+        (NET + "[crop]\ncrop_height=48\ncrop_width=48\n", 40, 40, r"test.cfg: layer 0 \[crop\] crops 48 x 48"),
+        (NET + CONV, 100_000, 100_000, r"weights and activations of test.cfg would take 20\d\.\d GB, .*of 4\.3 GB"),
+        (NET + CONV, 0, 64, "wanted 1 to 1,048,576 pixels a side"),
+        (NET + CONV, 64, 2_000_000, "wanted 1 to 1,048,576 pixels a side"),
+    ],
+)  # fmt: skip
+def test_a_size_that_a_network_cannot_take_is_named_with_what_it_wants(
+    cfg: str, width: int, height: int, says: str
+) -> None:
+    """No line is to blame: the cfg was fine at its own size."""
+    with pytest.raises(CfgError, match=rf"^size {width} x {height}: {says}") as caught:
+        network_of(cfg).resized(width, height)
+    assert "test.cfg:1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "stride"), [("yolov3", 32), ("yolov3-tiny", 32), ("yolov2", 32), ("yolov1", 64),
+                                              ("darknet53", 32), ("yolov4", 32)])  # fmt: skip
+def test_the_largest_stride_is_that_of_the_papers(name: str, stride: int) -> None:
+    """416 pixels to 13 cells, and 448 to 7."""
+    assert open_network(name).stride == stride
+
+
+def test_yolov3_says_at_333_that_it_wants_multiples_of_32() -> None:
+    with pytest.raises(CfgError, match=r"^size 333 x 333: .*yolov3\.cfg .* of 32, such as 320 x 320 or 352 x 352"):
+        open_network("yolov3", size=333)
+
+
+def test_another_size_obeys_the_limit_of_memory() -> None:
+    """At 64 x 64 the activations are 12,288 and 8,192 floats, at 128 x 128 four times as many."""
+    network = Network.build(Cfg.parse(NET + CONV, "test.cfg"), memory_limit=100_000)
+    with pytest.raises(CfgError, match=r"^size 128 x 128: .*limit of 0\.0 GB"):
+        network.resized(128, 128, memory_limit=100_000)
+    assert network.resized(128, 128).input == (3, 128, 128)
 
 
 def test_the_summary_adds_up() -> None:
