@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.installed
-	@$(BIN)/python bench/demo.py $(IMG)
+	@$(BIN)/python bench/demo.py "$(IMG)"
 
 test: $(VENV)/.installed
 	@$(BIN)/ruff check .

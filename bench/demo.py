@@ -46,7 +46,7 @@ def untrained(picture: str) -> int:
     detect = lookonce.load("yolov3-tiny", "random")
     pixels = pictures.read(picture)
     found = detect(pixels)[:5]
-    for one in found:
+    for one in found.clipped():
         print(f"  {one.name:<14} {one.score:.2f}  " + " ".join(f"{x:>5.0f}" for x in one.xyxy))
     draw.save(draw.draw(pixels, found), DRAWN / f"{Path(picture).stem}.jpg")
     return 0
@@ -57,7 +57,13 @@ def demo(picture: str | None) -> int:
     if (SHARED / "models").is_dir():
         code = real(picture or str(SHARED / "pictures" / "dog.jpg"))
     else:
-        code = untrained(picture or str(portrait()))
+        try:
+            code = untrained(picture or str(portrait()))
+        except lookonce.LookonceError as problem:
+            print(f"demo: {problem}", file=sys.stderr)
+            return problem.exit_code
+    if code:
+        return code
     print(f"\n{time.perf_counter() - start:.1f} s; drawn into {DRAWN}")
     print("next: .venv/bin/lookonce --help, or make demo IMG=your/photo.jpg")
     return code

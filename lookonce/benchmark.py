@@ -12,7 +12,7 @@ import numpy as np
 
 from lookonce import pictures
 from lookonce.detector import Detector
-from lookonce.engines import Engine, EngineKind, Precision, available_engines, open_engine
+from lookonce.engines import Engine, EngineKind, Precision, available_engines, available_precisions, open_engine
 from lookonce.graph import build
 from lookonce.model import Model
 from lookonce.runner import Raw
@@ -55,17 +55,19 @@ class Figure:
 
 
 def measure(
-    model: Model, engines: Sequence[EngineKind], precisions: Sequence[Precision], threads: int | None, seconds: float
+    model: Model,
+    engines: Sequence[EngineKind] | None = None,
+    precisions: Sequence[Precision] | None = None,
+    threads: int | None = None,
+    seconds: float = 3.0,
 ) -> list[Figure]:
     """Each engine at each precision, in turns, so that a busy moment of the machine meets all of them.
 
-    No engine named means all that are installed. Raises EngineError for one that cannot do what is asked.
+    No engine named means all that are installed, no precision all that an engine can do on this processor. An engine
+    that was not named is passed over where it has no bf16. Raises EngineError for what is asked and cannot be done.
     """
     graph = build(model)
-    names = list(engines) or list(available_engines())
-    opened = [
-        open_engine(graph, name, each, threads) for name in names for each in _able(name, precisions, bool(engines))
-    ]
+    opened = [open_engine(graph, name, each, threads) for name, each in _pairs(engines or (), precisions or ())]
     picture = np.random.default_rng(0).random((1, *model.network.input), np.float32)
     calls = [lambda engine=engine: engine(picture) for engine in opened]
     times = _in_turn(calls, seconds)
@@ -74,9 +76,17 @@ def measure(
     return [_figure(model, engine, threads, each, fit, decode) for engine, each in zip(opened, times, strict=True)]
 
 
-def _able(name: EngineKind, precisions: Sequence[Precision], named: bool) -> list[Precision]:
-    """The precisions to measure: an engine that was not named is passed over where it has no bf16."""
-    return [each for each in precisions if named or each == "f32" or name == "openvino"]
+def _pairs(
+    engines: Sequence[EngineKind], precisions: Sequence[Precision]
+) -> list[tuple[EngineKind, Precision]]:
+    """The engines and precisions to measure, at least one, and each precision that is asked for."""
+    if engines and precisions:
+        return [(name, each) for name in engines for each in precisions]
+    able = [(name, each) for name in engines or available_engines() for each in available_precisions(name)]
+    pairs: list[tuple[EngineKind, Precision]] = [pair for pair in able if pair[1] in precisions or not precisions]
+    # What no engine can do is left to the best one, which says so when it is opened.
+    wanted: Sequence[Precision] = precisions or ([] if pairs else ["auto"])
+    return pairs + [("auto", each) for each in wanted if each not in {precision for _, precision in pairs}]
 
 
 def _in_turn(calls: Sequence[Callable[[], Any]], seconds: float) -> list[list[float]]:

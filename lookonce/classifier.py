@@ -45,7 +45,8 @@ class Classifier:
     ) -> None:
         network = model.network
         if network.kind != "classifier":
-            does = "detects: use detect" if network.kind == "detector" else "puts out neither boxes nor classes"
+            detects = network.kind == "detector"
+            does = "detects: use detect (Detector)" if detects else "puts out neither boxes nor classes"
             raise CfgError(f"{network.cfg.path}: does not end in a [softmax]; it {does}")
         self.names = model.label_names()
         self.tree = model.tree
@@ -68,7 +69,10 @@ class Classifier:
         return [self._answer(int(label), float(probability[label])) for label in best]
 
     def probabilities(self, picture: Source) -> Float32[np.ndarray, " K"]:
-        """Every class's probability; down a tree each node's own, the product of those on its way."""
+        """Every class's probability; down a tree each node's own, the product of those on its way.
+
+        Raises InputError if the picture is not readable.
+        """
         conditional = self.runner([picture]).outputs[0].reshape(1, -1)
         return np.asarray((self.tree.absolute(conditional) if self.tree is not None else conditional.copy())[0])
 

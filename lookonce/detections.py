@@ -88,6 +88,6 @@ class Detections:
 
 
 def summary(found: Detections) -> str:
-    """What was found, by falling count: `dog 2, truck 1`, or `nothing found`."""
+    """What was found, by falling count: `2 dog, 1 truck`, or `nothing found`."""
     counts = Counter(shown(one.name) for one in found)
-    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing found"
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"

@@ -11,6 +11,7 @@ from lookonce import boxes
 from lookonce.boxes import NmsKind
 from lookonce.detections import Detections
 from lookonce.engines import EngineKind, Precision
+from lookonce.engines.options import share
 from lookonce.errors import CfgError
 from lookonce.heads.head import Candidates, DecodeOptions
 from lookonce.heads.yolo import Yolo
@@ -27,7 +28,8 @@ class Detector:
     `compat="darknet"` reproduces Darknet's accidents: batch norm's outer epsilon, `binary=1` ignored, the half-pixel
     letterbox inverse, tree traversal by products, EXIF orientation left alone.
 
-    Raises EngineError if the engine is missing or cannot do what was asked, CfgError if the model is no detector.
+    Raises EngineError if the engine is missing or cannot do what was asked, or if an option is none of these;
+    CfgError if the model is no detector.
     """
 
     def __init__(
@@ -46,30 +48,37 @@ class Detector:
     ) -> None:
         network = model.network
         if network.kind != "detector":
-            does = "classifies: use classify" if network.kind == "classifier" else "puts out neither boxes nor classes"
+            classifies = network.kind == "classifier"
+            does = "classifies: use classify (Classifier)" if classifies else "puts out neither boxes nor classes"
             raise CfgError(f"{network.cfg.path}: has no detection head; it {does}")
         self.names = model.label_names()
-        self.threshold = model.thresholds.score if threshold is None else threshold
-        self.nms = model.thresholds.nms if nms is None else nms
-        self.hierarchy = model.thresholds.hierarchy if hierarchy is None else hierarchy
+        own = model.thresholds
+        self.threshold = own.score if threshold is None else share("threshold", threshold)
+        self.nms = own.nms if nms is None else share("nms", nms)
+        self.hierarchy = own.hierarchy if hierarchy is None else share("hierarchy", hierarchy)
         self.nms_kind = _nms_kind(model, class_agnostic)
         self.runner = Runner(
             model, engine=engine, precision=precision, threads=threads, resize=resize, compat=compat
         )
+        self._tree = model.tree is not None
         self._heads = [head for _, head in network.heads]
 
     def __str__(self) -> str:
         return str(self.runner)
 
     def settings(self) -> dict[str, Any]:
-        """What answers depend on, as result files carry it."""
-        runner = self.runner
+        """What answers depend on, as result files carry it. `hierarchy` counts down a tree only."""
+        runner, beta = self.runner, self.nms_kind.beta
         return {
             "model": runner.model,
             "input": [runner.width, runner.height],
             "resize": runner.resize,
             "threshold": self.threshold,
             "nms": self.nms,
+            "nms_kind": "plain" if beta is None else f"diou {beta:g}",
+            "class_agnostic": self.nms_kind.across_classes,
+            **({"hierarchy": self.hierarchy} if self._tree else {}),
+            "compat": "darknet" if runner.compat else None,
             "engine": f"{runner.engine.name} {runner.engine.version}",
             "precision": runner.engine.precision,
         }
@@ -83,7 +92,8 @@ class Detector:
 
     def batch(self, sources: Sequence[Source]) -> list[Detections]:
         """The boxes in several pictures, run through the network together. Raises InputError for the first bad one."""
-        return self.answer(self.runner(sources)) if sources else []
+        raw = self.runner(sources)
+        return self.answer(raw) if raw.placed else []
 
     def answer(self, raw: Raw) -> list[Detections]:
         """What the raw outputs of the network say of each picture."""

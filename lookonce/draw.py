@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from lookonce import files
 from lookonce.detections import Detections
@@ -17,6 +17,8 @@ from lookonce.shapes import UInt8
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[int | float, ...]           # left, top, right, bottom
+
+MARK = b"drawn by lookonce"                   # a comment in every file that was drawn
 
 
 def draw(picture: UInt8[np.ndarray, "H W 3"], found: Detections) -> UInt8[np.ndarray, "H W 3"]:
@@ -55,10 +57,17 @@ def colour_of(label: int) -> Colour:
 
 
 def save(picture: UInt8[np.ndarray, "H W 3"], path: Path) -> None:
-    """Write a picture as its suffix says, JPEG or PNG; it appears under `path` only when it is whole."""
-    kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+    """Write a picture as its suffix says, JPEG or PNG, marked as ours; it appears under `path` only when it is whole.
+
+    Raises DataError if no file can be written there.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}))
+    if path.suffix.lower() == ".png":
+        comment = PngImagePlugin.PngInfo()
+        comment.add_text("Comment", MARK.decode())
+        Image.fromarray(picture).save(buffer, "PNG", pnginfo=comment)
+    else:
+        Image.fromarray(picture).save(buffer, "JPEG", quality=92, comment=MARK)
     with files.write_atomically(path) as file:
         file.write(buffer.getbuffer())
 

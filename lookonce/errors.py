@@ -7,6 +7,7 @@
     ├── InputError          a picture, a video, a camera
     ├── EngineError         a way to run that is missing or cannot do what was asked
     ├── DownloadError       a published file that could not be fetched whole
+    ├── TranslationError    a command line of Darknet's that has no equivalent here
     └── CheckError          what was made is not what it should be, and was not kept
 
     LookonceWarning         accepted, but worth a look; `warnings.filterwarnings("error", category=LookonceWarning)`
@@ -16,14 +17,27 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import warnings
 from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command line returns."""
+
+    OK = 0
+    SOME_FAILED = 1             # something on the way; the rest is done and saved
+    CANNOT = 2                  # the request cannot be served
+    CHECK_FAILED = 3            # a check says no
+    INTERRUPTED = 130           # by Ctrl-C or a termination signal; what was known by then is saved
+    NOBODY_READS = 141          # who read the output has gone, as in `lookonce ... | head`
 
 
 class LookonceError(Exception):
     """The request cannot be served as it was made. `exit_code` is what the command line returns."""
 
-    exit_code = 2
+    exit_code = ExitCode.CANNOT
 
 
 class CfgError(LookonceError):
@@ -50,10 +64,14 @@ class DownloadError(LookonceError):
     """A published file that is out of reach, of the wrong length, or not what it was."""
 
 
+class TranslationError(LookonceError):
+    """A command line of Darknet's that has no equivalent here."""
+
+
 class CheckError(LookonceError):
     """A check that was asked for, or that an export must pass, says no."""
 
-    exit_code = 3
+    exit_code = ExitCode.CHECK_FAILED
 
 
 class LookonceWarning(UserWarning):
@@ -61,8 +79,11 @@ class LookonceWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """Say `message` once as a LookonceWarning. The text names its own file and line, so no stack level is needed."""
-    warnings.warn(message, LookonceWarning, stacklevel=2)
+    """Say `message` as a LookonceWarning, at the line outside this package that led here."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, LookonceWarning, stacklevel=level)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -6,11 +6,11 @@ import contextlib
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from lookonce.errors import LookonceError
+from lookonce.errors import DataError, LookonceError
 
 KINDS_BY_MAGIC = (
     (b"PK\x03\x04", "a zip archive (a PyTorch .pt file is one)"),
@@ -104,36 +104,69 @@ def resolve_inside(
     raise error(f"{where}: names {named!r}, which is not there (tried {tried})")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, if they are not there. Raises DataError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise DataError(f"{path}: is a file, wanted a folder: give another name") from None
+    except (OSError, ValueError) as problem:
+        raise DataError(f"{path}: no such folder can be made: {getattr(problem, 'strerror', problem)}") from None
+
+
 @contextlib.contextmanager
-def write_atomically(path: Path, *, keep_interrupted: bool = False) -> Iterator[IO[bytes]]:
+def write_atomically(path: Path, *, keep: Callable[[], bool] | None = None) -> Iterator[IO[bytes]]:
     """A file that appears under `path` only when its body was written to the end and reached the disk.
 
-    Written beside `path` under another name, synchronised, then renamed. On any failure the old file stays; with
-    `keep_interrupted` a KeyboardInterrupt is none: what the writer had finished by then is kept.
+    Written beside `path` under another name, synchronised, then renamed. On any failure the old file stays, unless
+    `keep` is given: then that decides at the end, whatever happened, whether what was written is to be kept.
+    A link is followed, and the permissions of the old file are kept. Raises DataError if no file can be written there.
     """
+    path = _writable(path)
     if path.exists() and not path.is_file():
         with path.open("wb") as device:                     # /dev/null, a pipe: written to, never replaced
             yield device
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.part")
     try:
-        interrupted: KeyboardInterrupt | None = None
-        with temporary.open("xb") as file:
+        file = temporary.open("xb")
+    except OSError as problem:
+        raise DataError(f"{path}: cannot be written: {problem.strerror}") from None
+    try:
+        failure: BaseException | None = None
+        with file:
+            if path.exists():
+                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
             try:
                 yield file
-            except KeyboardInterrupt as interrupt:
-                if not keep_interrupted:
+            except BaseException as problem:
+                if keep is None:
                     raise
-                interrupted = interrupt
+                failure = problem
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-        if interrupted is not None:
-            raise interrupted
+        if keep is None or keep():
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        if failure is not None:
+            raise failure
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _writable(path: Path) -> Path:
+    """Where a file of this name really lies. Raises DataError for a folder, a loop of links, or what is read-only."""
+    try:
+        target = path.resolve()
+        mode = target.stat().st_mode if target.exists() else stat.S_IFREG | stat.S_IWUSR
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise DataError(f"{path}: cannot be written: {getattr(problem, 'strerror', problem)}") from None
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{path}: is a folder, wanted the name of a file")
+    if stat.S_ISREG(mode) and not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
+        raise DataError(f"{path}: is read-only: give another name, or allow writing")
+    return target
 
 
 def _sync_folder(folder: Path) -> None:

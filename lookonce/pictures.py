@@ -11,6 +11,7 @@ import io
 import re
 import struct
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,10 +61,32 @@ def decode(data: bytes, name: str = "<bytes>", *, upright: bool = True) -> UInt8
     checked before anything is decoded. Raises InputError for other formats, damaged or cut-off files, and pictures
     beyond MAX_PIXELS, MAX_SIDE or MAX_SCANS.
     """
-    try:
+    with _as_input_errors(name):
         if data[:3] == b"\xff\xd8\xff":
             return _decode_jpeg(data, name, upright)
         return _decode_others(data, name, upright)
+
+
+def from_pillow(image: Image.Image, *, upright: bool = True) -> UInt8[np.ndarray, "H W 3"]:
+    """An image of Pillow's, as if its file were read. Its size is not limited: whoever opened it has seen to that.
+
+    Raises InputError for what cannot be loaded, and for floats, since nothing says what is white.
+    """
+    name = str(getattr(image, "filename", "") or "picture")
+    if 0 in image.size:
+        raise InputError(f"{name}: is {image.width} x {image.height}, which has no pixel")
+    if image.mode == "F":
+        raise InputError(f"{name}: is a Pillow image of floats, wanted 8 or 16 bits; scale it to 0..255 first")
+    with _as_input_errors(name):
+        picture = _pixels(image)
+        return _turned(picture, _orientation_of(image) if upright else 1)
+
+
+@contextlib.contextmanager
+def _as_input_errors(name: str) -> Iterator[None]:
+    """What decoders raise for damaged files, as InputError."""
+    try:
+        yield
     except InputError:
         raise
     except Image.DecompressionBombError:
@@ -113,8 +136,8 @@ def _decode_others(data: bytes, name: str, upright: bool) -> np.ndarray:
         raise InputError(f"{name}: {what}; wanted JPEG, PNG, WebP or BMP")
     with plugin(io.BytesIO(data)) as image:
         _check_size(image.width, image.height, name, MAX_WEBP_PIXELS if plugin is WebPImageFile else MAX_PIXELS)
-        orientation = _orientation(image.info.get("exif", b"").removeprefix(EXIF)) if upright else 1
         picture = _pixels(image)
+        orientation = _orientation_of(image) if upright else 1
     del image                                               # it holds the picture once more
     return _turned(picture, orientation)
 
@@ -170,6 +193,11 @@ def _exif_of(data: bytes) -> bytes:
     place = data.find(EXIF, 0, 1 << 16)
     length = int.from_bytes(data[max(0, place - 2) : place], "big") if place >= 0 else 0
     return data[place + len(EXIF) : place - 2 + length] if length else b""
+
+
+def _orientation_of(image: Image.Image) -> int:
+    """What an image of Pillow's says of how it is seen. It must be loaded: a PNG may say so after its pixels."""
+    return _orientation(image.info.get("exif", b"").removeprefix(EXIF))
 
 
 def _orientation(tiff: bytes) -> int:

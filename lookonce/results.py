@@ -19,6 +19,8 @@ from lookonce.errors import DataError, shown
 COCO_MISSING = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 COCO_NUMBERS = tuple(number for number in range(1, 91) if number not in COCO_MISSING)
 
+MOST_ROWS = 300                     # of a picture in a table
+
 
 class Writer(Protocol):
     """Takes the answers picture by picture. `close` finishes what was begun, also after an interruption."""
@@ -28,7 +30,7 @@ class Writer(Protocol):
 
 
 class TableWriter:
-    """A block of lines a picture, for people."""
+    """A block of lines a picture, for people: no more of them than anybody reads."""
 
     def __init__(self, out: IO[str], about: Mapping[str, Any]) -> None:
         self._out = out
@@ -36,10 +38,13 @@ class TableWriter:
     def add(self, file: str, found: Detections, frame: int | None = None) -> None:
         place = shown(file, 4096) + ("" if frame is None else f" frame {frame}")
         print(f"{place}: {summary(found)}", file=self._out)
-        rows = [(shown(one.name), f"{one.score:.2f}", *(f"{x:.0f}" for x in one.xyxy)) for one in found]
+        rows = [(shown(one.name), f"{one.score:.2f}", *(_whole(x) for x in one.xyxy)) for one in found[:MOST_ROWS]]
         width = max((len(row[0]) for row in rows), default=0)
         for name, score, *corners in rows:
             print(f"  {name:<{width}}  {score}  " + " ".join(f"{x:>5}" for x in corners), file=self._out)
+        if len(found) > MOST_ROWS:
+            more = len(found) - MOST_ROWS
+            print(f"  and {more:,} more: --format jsonl gives all, --thresh leaves out", file=self._out)
         self._out.flush()
 
     def close(self) -> None:
@@ -155,7 +160,7 @@ class VocWriter:
         self._folder = folder
         self._names = _Names()
         self._lines: dict[str, list[str]] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
 
     def add(self, file: str, found: Detections, frame: int | None = None) -> None:
         place = shown(self._names.stem(file, frame), 4096)
@@ -180,13 +185,14 @@ class VocWriter:
 class DarknetWriter:
     """Darknet's label files, one a picture: class, then centre x, centre y, width, height relative to the picture.
 
-    Cut at the edge and without a score: so Darknet reads them back, to train from or to judge by.
+    Cut at the edge and without a score: so Darknet reads them back, to train from or to judge by. A file of other
+    contents is never replaced: it may be the truth that somebody drew.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self._folder = folder
         self._names = _Names()
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
 
     def add(self, file: str, found: Detections, frame: int | None = None) -> None:
         stem = self._names.stem(file, frame)
@@ -195,8 +201,11 @@ class DarknetWriter:
         for label, _, _, (left, top, right, bottom) in found.clipped():
             x, y, w, h = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
             lines.append(f"{label} {x / width:.6f} {y / height:.6f} {w / width:.6f} {h / height:.6f}\n")
-        with files.write_atomically(self._folder / f"{stem}.txt") as out:
-            out.write("".join(lines).encode())
+        path, text = self._folder / f"{stem}.txt", "".join(lines).encode()
+        if files.exists(path) and (not path.is_file() or path.read_bytes() != text):
+            raise DataError(f"{path}: is there already with other contents: name another folder with -o")
+        with files.write_atomically(path) as out:
+            out.write(text)
 
     def close(self) -> None:
         """Every file is already whole."""
@@ -212,6 +221,11 @@ TO_STREAM: Mapping[str, Callable[[IO[str], Mapping[str, Any]], Writer]] = {
 TO_FOLDER: Mapping[str, Callable[[Path, Mapping[str, Any]], Writer]] = {"voc": VocWriter, "darknet": DarknetWriter}
 
 
+def _whole(x: float) -> str:
+    """A coordinate in whole pixels, without the -0 that a rounded float may be."""
+    return f"{x:.0f}".replace("-0", "0") if abs(x) < 1 else f"{x:.0f}"
+
+
 def _as_json(file: str, found: Detections, frame: int | None) -> dict[str, Any]:
     place = {"file": file} if frame is None else {"file": file, "frame": frame}
     return {**place, "width": found.size[0], "height": found.size[1], "detections": found.rows()}
@@ -222,12 +236,35 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^\w. -]", "_", name)[:100]
 
 
+class _Counted:
+    """A writer that knows how many answers it holds, and whether writing them went well."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._count = 0
+        self._broken = False
+
+    def add(self, file: str, found: Detections, frame: int | None = None) -> None:
+        try:
+            self._writer.add(file, found, frame)
+        except OSError:                                     # half an answer may be written
+            self._broken = True
+            raise
+        self._count += 1
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def is_worth_keeping(self) -> bool:
+        return self._count > 0 and not self._broken
+
+
 @contextlib.contextmanager
 def open_writer(format: str, out: Path | None, stdout: IO[str], about: Mapping[str, Any]) -> Iterator[Writer]:
     """A writer of `format` into the file or folder `out`, or onto `stdout`; `about` goes into a JSON document's head.
 
-    It is closed also when the run is interrupted, so that what was known by then is kept. Raises DataError if the
-    format needs a folder and there is none.
+    Whatever ends the run, it is closed, and the file keeps what was known by then; without any answer an old file of
+    that name stays. Raises DataError if the format needs a folder and there is none, or if `out` cannot be written.
     """
     with contextlib.ExitStack() as stack:
         writer: Writer
@@ -238,11 +275,12 @@ def open_writer(format: str, out: Path | None, stdout: IO[str], about: Mapping[s
         elif out is None:
             writer = TO_STREAM[format](stdout, about)
         else:
-            file = stack.enter_context(files.write_atomically(out, keep_interrupted=True))
+            file = stack.enter_context(files.write_atomically(out, keep=lambda: counted.is_worth_keeping()))
             text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="\n", write_through=True)
             stack.callback(text.detach)
             writer = TO_STREAM[format](text, about)
+        counted = _Counted(writer)
         try:
-            yield writer
+            yield counted
         finally:
-            writer.close()
+            counted.close()

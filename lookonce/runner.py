@@ -5,22 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
 
 from lookonce import pictures
 from lookonce.engines import EngineKind, Precision, open_engine
-from lookonce.errors import InputError
+from lookonce.engines.options import check_word
+from lookonce.errors import InputError, shown
 from lookonce.graph import build
 from lookonce.model import Model
 from lookonce.pictures import Placement
 from lookonce.shapes import Float32, UInt8
 
 Source = str | Path | bytes | np.ndarray | Image.Image
-ResizeChoice = Literal["auto", "letterbox", "stretch", "crop"]
-Compat = Literal["darknet"] | None
+ResizeChoice = Literal["auto", pictures.Kind]
+Compat = Literal[None, "darknet"]
 
 
 class Raw(NamedTuple):
@@ -35,7 +36,7 @@ class Runner:
 
     `resize` fits pictures by letterbox, stretch or crop, `auto` as the model's makers did. With `compat="darknet"` the
     arithmetic is Darknet's, and EXIF orientation is left alone. Raises EngineError if the engine is missing or cannot
-    do what was asked.
+    do what was asked, or if an option is none of these.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Runner:
         resize: ResizeChoice = "auto",
         compat: Compat = None,
     ) -> None:
+        check_word("resize", resize, get_args(ResizeChoice))
+        check_word("compat", compat, get_args(Compat))
         self.model = model.name
         self.compat = compat == "darknet"
         self.resize: pictures.Kind = model.resize if resize == "auto" else resize
@@ -64,12 +67,14 @@ class Runner:
 
         Raises InputError for the first that is not readable.
         """
+        if isinstance(sources, str | bytes) or not isinstance(sources, Sequence):
+            raise InputError(f"batch: is {_named(sources)}, wanted a list of pictures")
         canvas = self._canvas(len(sources))
         placed = [
             pictures.fit(to_picture(source, self.channels, upright=not self.compat), canvas[number], self.resize)
             for number, source in enumerate(sources)
         ]
-        return Raw(self.engine(canvas), placed)
+        return Raw(self.engine(canvas) if placed else [], placed)
 
     def _canvas(self, count: int) -> Float32[np.ndarray, "B C H W"]:
         """This thread's input buffer for `count` pictures."""
@@ -86,11 +91,25 @@ def to_picture(source: Source, channels: int, *, upright: bool = True) -> UInt8[
         picture = pictures.read(source, upright=upright)
     elif isinstance(source, bytes):
         picture = pictures.decode(source, upright=upright)
+    elif isinstance(source, Image.Image):
+        picture = pictures.from_pillow(source, upright=upright)
+    elif hasattr(source, "__array__"):
+        picture = pictures.as_picture(np.asarray(source))
+    elif isinstance(source, list | tuple):
+        raise InputError(f"picture: is {_named(source)}, wanted one picture; a detector's .batch takes several")
     else:
-        picture = pictures.as_picture(np.asarray(source.convert("RGB") if isinstance(source, Image.Image) else source))
+        raise InputError(
+            f"picture: is {_named(source)}, wanted a path, the bytes of a file, a Pillow image or an array "
+            "(height, width, 3) of uint8"
+        )
     if channels == 3:
         return picture
     if channels != 1:
         raise InputError(f"the network wants {channels} channels; a picture has 3")
     grey = np.rint(picture @ np.array([0.299, 0.587, 0.114], np.float32))     # Darknet's weights
     return np.asarray(grey, np.uint8)[:, :, None]
+
+
+def _named(source: object) -> str:
+    """What was given, for a message."""
+    return "an array" if hasattr(source, "__array__") else shown(repr(source))

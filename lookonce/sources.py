@@ -12,15 +12,12 @@ import numpy as np
 
 from lookonce import pictures
 from lookonce.darknet.lists import read_image_list
-from lookonce.errors import DataError, InputError
+from lookonce.errors import DataError, EngineError, ExitCode, InputError
 from lookonce.shapes import UInt8
 from lookonce.video.frames import Video, is_live, is_video
 
 STDIN = "-"
 MAX_STDIN = pictures.MAX_BYTES
-
-
-ALL_READ, SOME_FAILED, NOTHING_READ, CUT_SHORT = 0, 1, 2, 3          # exit codes
 
 
 class Still(NamedTuple):
@@ -64,15 +61,21 @@ class Reading:
                 for item in expand(source):
                     yield from self._views(item)
             except (InputError, DataError) as problem:
-                self._fail(problem)
+                self.fail(problem)
             except OSError as problem:                      # a name too long, a folder that may not be read
-                self._fail(InputError(f"{source}: cannot be read: {problem.strerror}"))
+                self.fail(InputError(f"{source}: cannot be read: {problem.strerror}"))
+
+    def fail(self, problem: Exception) -> None:
+        """Complain of one picture, and count it."""
+        self.failed += 1
+        self._complain(str(problem))
 
     @property
-    def exit_code(self) -> int:
+    def exit_code(self) -> ExitCode:
+        """What became of all of them, as the command line returns it."""
         if self.failed:
-            return SOME_FAILED if self.read else NOTHING_READ
-        return CUT_SHORT if self.short else ALL_READ
+            return ExitCode.SOME_FAILED if self.read else ExitCode.CANNOT
+        return ExitCode.CHECK_FAILED if self.short else ExitCode.OK
 
     def _views(self, item: Still | Moving) -> Iterator[View]:
         try:
@@ -85,8 +88,8 @@ class Reading:
                     picture = pictures.decode(item.data, item.name, upright=self._upright)
                 self.read += 1
                 yield View(item.name, picture)
-        except InputError as problem:
-            self._fail(problem)
+        except (InputError, EngineError) as problem:        # what reads videos may not be installed
+            self.fail(problem)
 
     def _frames(self, item: Moving) -> Iterator[View]:
         with Video(item.name) as video:
@@ -99,17 +102,13 @@ class Reading:
                 self.short += 1
                 self._complain(video.complaint)
 
-    def _fail(self, problem: Exception) -> None:
-        self.failed += 1
-        self._complain(str(problem))
-
 
 def expand(source: str) -> Iterator[Still | Moving]:
     """Every picture and video that `source` names, in order.
 
     A source is a picture; a folder, meaning the pictures in it by name; a pattern such as `in/**/*.jpg`; `@list.txt`,
-    a file of paths; `-`, a picture or a list of paths on standard input; a video; a camera's number; an rtsp or http
-    address. Raises InputError or DataError if it names nothing.
+    a file of paths; `-`, a picture or a list of paths on standard input; a video; a camera's number; the rtsp or http
+    address of a stream. Raises InputError or DataError if it names nothing.
     """
     if not source:
         raise InputError("a source is an empty text; wanted a picture, folder, pattern, list, video or camera")
@@ -124,7 +123,8 @@ def expand(source: str) -> Iterator[Still | Moving]:
         found = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in pictures.SUFFIXES)
         if not found:
             kinds = ", ".join(pictures.SUFFIXES)
-            raise InputError(f"{source}: holds no picture ({kinds}); '{source}/**' looks into its folders too")
+            hint = f"'{source}/*' takes videos too, '{source}/**' looks into its folders"
+            raise InputError(f"{source}: holds no picture ({kinds}); {hint}")
         for path in found:
             yield Still(str(path))
     elif glob.has_magic(source) and not Path(source).exists():
@@ -156,7 +156,11 @@ def _from_stdin() -> Iterator[Still | Moving]:
             raise InputError(f"standard input: more than {MAX_STDIN:,} bytes for one picture")
         yield Still("stdin", data)
         return
+    empty = True
     for line in sys.stdin.buffer:
         path = line.decode("utf-8", "surrogateescape").strip()
         if path:
+            empty = False
             yield _one(path)
+    if empty:
+        raise InputError("standard input: holds nothing; wanted a picture, or paths, one a line")

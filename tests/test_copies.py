@@ -12,7 +12,7 @@ from PIL import Image
 
 from lookonce.copies import Copies
 from lookonce.detections import Detections
-from lookonce.errors import InputError
+from lookonce.errors import DataError
 from lookonce.sources import Reading, View
 
 SIZE = (64, 48)
@@ -98,6 +98,24 @@ def test_copies_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
     assert level(tmp_path / "out" / "a.jpg") == pytest.approx(150, abs=1)
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_what_is_no_copy_is_not_replaced(name: str, tmp_path: Path) -> None:
+    """A picture of the same name in the folder for copies, that had nothing to do with this run."""
+    Image.fromarray(grey(30)).save(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    for number in (150, 200):
+        keep(tmp_path, [still(f"elsewhere/{name}", number)])
+    assert (tmp_path / name).read_bytes() == before
+    assert there(tmp_path) == sorted([name, name.replace("a.", "a-2.")])
+    assert level(tmp_path / name.replace("a.", "a-2.")) == pytest.approx(200, abs=1)
+
+
+def test_what_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file: is a file, wanted a folder"):
+        Copies(tmp_path / "file")
+
+
 ORIGINALS = {
     "one": ["a.jpg"],
     "one that is called as another's copy": ["dog.jpg", "dog-2.jpg", "dog-3.jpg"],
@@ -169,10 +187,18 @@ def test_a_video_that_breaks_off_is_kept_as_far_as_it_came(tmp_path: Path) -> No
     assert there(tmp_path) == ["a.mp4"]
 
 
-def test_a_frame_of_another_size_is_an_input_error_that_names_the_copy(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a\.mp4: a frame of 32 x 24"):
-        keep(tmp_path, [frame("a.avi", 0), frame("a.avi", 1, size=(32, 24))])
+def test_frames_of_another_size_go_on_in_another_file(tmp_path: Path) -> None:
+    keep(tmp_path, [frame("a.avi", 0, 40), frame("a.avi", 1, 80, size=(32, 24)), frame("a.avi", 2, 120, size=(32, 24))])
+    assert there(tmp_path) == ["a-2.mp4", "a.mp4"]
+    assert levels(tmp_path / "a.mp4") == pytest.approx([40], abs=4)
+    assert levels(tmp_path / "a-2.mp4") == pytest.approx([80, 120], abs=4)
+
+
+def test_a_video_of_an_earlier_run_is_replaced(tmp_path: Path) -> None:
+    for number in (50, 150):
+        keep(tmp_path, [frame("a.avi", 0, number)])
     assert there(tmp_path) == ["a.mp4"]
+    assert levels(tmp_path / "a.mp4") == pytest.approx([150], abs=4)
 
 
 def test_an_address_may_be_longer_than_a_file_name(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_what_is_shown_is_short() -> None:
 
 
 def test_a_summary_counts_the_commonest_first() -> None:
-    assert summary(detections()) == "dog 2, cat 1, tree 1"
+    assert summary(detections()) == "2 dog, 1 cat, 1 tree"
     assert summary(detections([])) == "nothing found"
 
 

@@ -186,6 +186,9 @@ def test_compat_leaves_exif_alone() -> None:
     model = model_of(DETECTOR)
     assert Detector(model)(buffer.getvalue()).size == (50, 80)
     assert Detector(model, compat="darknet")(buffer.getvalue()).size == (80, 50)
+    with Image.open(buffer) as image:
+        assert Detector(model)(image).size == (50, 80)
+        assert Detector(model, compat="darknet")(image).size == (80, 50)
 
 
 def test_grey_networks_see_darknets_grey() -> None:
@@ -212,4 +215,21 @@ def test_settings_name_all_that_answers_depend_on() -> None:
     assert settings["resize"] == "letterbox"
     assert settings["input"] == [64, 64]
     assert (settings["threshold"], settings["nms"], settings["precision"]) == (0.3, 0.4, "f32")
+    assert (settings["nms_kind"], settings["class_agnostic"], settings["compat"]) == ("plain", False, None)
+    assert "hierarchy" not in settings
     assert str(detect).startswith("test: 64 x 64, letterbox, openvino ")
+
+
+def test_settings_name_what_departs_from_the_plain_way(tmp_path: Path) -> None:
+    """greedynms has a fixed exponent, .6 (the fork's box.c); a step down a tree has a least probability."""
+    changed = Detector(
+        model_of(DETECTOR + "nms_kind=greedynms\n"), class_agnostic=True, compat="darknet"
+    ).settings()
+    assert (changed["nms_kind"], changed["class_agnostic"], changed["compat"]) == ("diou 0.6", True, "darknet")
+    (tmp_path / "two.tree").write_text("animal -1\ncat 0\n")
+    region = "[region]\nclasses=2\nnum=3\nanchors=1,1,2,2,3,3\nsoftmax=1\ntree=two.tree\n"
+    (tmp_path / "two.cfg").write_text(DETECTOR[: DETECTOR.index("[yolo]")] + region)
+    tree = Detector(open_model(tmp_path / "two.cfg", "random"), hierarchy=0.6).settings()
+    assert tree["hierarchy"] == 0.6
+    for settings in (changed, tree):
+        assert json.loads(json.dumps(settings)) == settings

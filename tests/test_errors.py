@@ -8,7 +8,9 @@ import warnings
 import pytest
 
 from lookonce import errors
+from lookonce.darknet.cfg import Cfg
 from lookonce.errors import LookonceError, LookonceWarning, nearest, shown, warn
+from lookonce.network import Network
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,15 @@ def test_a_warning_names_itself_and_can_be_made_an_error() -> None:
         warnings.filterwarnings("error", category=LookonceWarning)
         with pytest.raises(LookonceWarning, match="odd"):
             warn("my.cfg:3: odd")
+
+
+def test_a_warning_points_at_the_program_that_called_the_package() -> None:
+    """Whether it comes from deep inside or at once."""
+    text = "[net]\nwidth=8\nheight=8\nchannels=3\n[convolutional]\nfilters=1\nsize=1\nactivation=linear\nodd=1\n"
+    for call in (lambda: Network.build(Cfg.parse(text, "my.cfg")), lambda: warn("odd")):
+        with pytest.warns(LookonceWarning, match="odd") as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}
 
 
 @pytest.mark.parametrize(

@@ -281,8 +281,8 @@ def test_a_file_is_there_only_when_it_is_whole_and_on_the_disk(tmp_path: Path, m
     assert list(path.parent.iterdir()) == [path]
 
 
-def write_half(path: Path, problem: type[BaseException], keep: bool = False) -> None:
-    with files.write_atomically(path, keep_interrupted=keep) as file:
+def write_half(path: Path, problem: type[BaseException], keep: Callable[[], bool] | None = None) -> None:
+    with files.write_atomically(path, keep=keep) as file:
         file.write(b"half")
         raise problem
 
@@ -297,15 +297,47 @@ def test_a_failure_leaves_the_old_file_and_no_rubbish(tmp_path: Path, problem: t
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_interrupted_file_can_be_kept_and_a_failed_one_cannot(tmp_path: Path) -> None:
+@pytest.mark.parametrize("problem", [RuntimeError, KeyboardInterrupt])
+def test_what_was_written_before_a_failure_is_kept_if_asked(tmp_path: Path, problem: type[BaseException]) -> None:
     path = tmp_path / "file"
-    with pytest.raises(RuntimeError):
-        write_half(path, RuntimeError, keep=True)
+    with pytest.raises(problem):
+        write_half(path, problem, keep=lambda: False)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(KeyboardInterrupt):
-        write_half(path, KeyboardInterrupt, keep=True)
+    with pytest.raises(problem):
+        write_half(path, problem, keep=lambda: True)
     assert path.read_bytes() == b"half"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_followed_and_permissions_are_kept(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    with files.write_atomically(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_written_is_said_of_the_name_that_was_given(tmp_path: Path) -> None:
+    locked, a_file = tmp_path / "locked", tmp_path / "file"
+    a_file.touch()
+    locked.touch()
+    locked.chmod(0o444)
+    said = {
+        tmp_path: "is a folder, wanted the name of a file",
+        locked: "is read-only: give another name, or allow writing",
+        a_file / "x": "is a file, wanted a folder: give another name",
+        tmp_path / ("x" * 300): "cannot be written: File name too long",
+        Path("/proc/x"): "/proc/x: cannot be written: ",
+    }
+    for path, words in said.items():
+        with pytest.raises(DataError) as refused, files.write_atomically(path):
+            pass
+        assert words in str(refused.value)
+        assert ".part" not in str(refused.value)
 
 
 def test_a_disk_that_fills_up_leaves_the_old_file_and_no_rubbish(tmp_path: Path, child: Child) -> None:

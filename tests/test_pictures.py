@@ -189,3 +189,26 @@ def test_darknet_leaves_exif_alone_and_we_do_not(tmp_path: Path) -> None:
     Image.new("RGB", (40, 20)).save(path, exif=exif)
     assert pictures.read(path).shape == (40, 20, 3)
     assert pictures.read(path, upright=False).shape == (20, 40, 3)
+
+
+# ---------------------------------------------------------------------- images of Pillow's
+def test_an_image_that_no_file_held_is_read_as_one_that_did() -> None:
+    """16 bits of either byte order are cut to 8; of 32 bits the lower 16 count, as when Pillow writes them as PNG."""
+    values = np.array([[0x0000, 0x12FF, 0xFFFF]], np.uint16)
+    upper = np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    for image in (Image.fromarray(values), Image.fromarray(values.astype(">u2")), Image.fromarray(values.astype("i4"))):
+        np.testing.assert_array_equal(pictures.from_pillow(image), upper)
+    white = Image.new("1", (3, 2), 1)
+    np.testing.assert_array_equal(pictures.from_pillow(white), np.full((2, 3, 3), 255))
+
+
+def test_an_image_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:900])
+    with Image.open(path) as image, pytest.raises(InputError, match=r"cut\.png: cannot be decoded"):
+        pictures.from_pillow(image)
+    with pytest.raises(InputError, match="picture: is a Pillow image of floats, wanted 8 or 16 bits; scale it"):
+        pictures.from_pillow(Image.new("F", (3, 3)))
+    with pytest.raises(InputError, match="picture: is 0 x 3, which has no pixel"):
+        pictures.from_pillow(Image.new("RGB", (0, 3)))

@@ -27,11 +27,16 @@ def noise(*shape: int, most: int = 256, dtype: type = np.uint8) -> np.ndarray:
 
 
 def read(data: bytes, folder: Path, *, upright: bool = True) -> np.ndarray:
-    """What a file holds; the same from its bytes, and with a name that lies."""
+    """What a file holds; the same from its bytes, with a name that lies, and as an image that Pillow opened."""
     path = folder / "picture.webp.jpg"
     path.write_bytes(data)
     array = pictures.read(path, upright=upright)
     assert np.array_equal(array, pictures.decode(data, upright=upright))
+    for load in (False, True):
+        with Image.open(path) as image:
+            if load:
+                image.load()
+            assert np.array_equal(array, pictures.from_pillow(image, upright=upright))
     assert array.dtype == np.uint8
     assert array.flags["C_CONTIGUOUS"]
     return array
@@ -325,3 +330,14 @@ def test_exif_of_either_byte_order_turns_grey_and_inks_too(orientation: int, ord
         array = read(plain[:2] + segment + plain[2:], tmp_path)
         assert array.shape == seen.shape
         assert np.abs(array.astype(int) - seen).max() <= 3, mode
+
+
+def test_a_png_may_say_after_its_pixels_how_it_is_seen(tmp_path: Path) -> None:
+    """Its specification has eXIf anywhere between the first chunk and the last."""
+    told = Image.Exif()
+    told[0x0112] = 6
+    seen = noise(5, 7, 3)
+    plain = png(stored(seen, 6).reshape(7, -1), 8, 2, width=5)
+    late = plain[:-12] + chunk(b"eXIf", told.tobytes().removeprefix(b"Exif\0\0")) + plain[-12:]
+    assert np.array_equal(read(late, tmp_path), seen)
+    assert np.array_equal(read(late, tmp_path, upright=False), stored(seen, 6))

@@ -258,11 +258,11 @@ def test_other_formats_give_names_back_as_they_were(name: str, tmp_path: Path) -
 
 def test_a_table_lines_its_columns_up() -> None:
     assert write("table").splitlines() == [
-        "in/a.jpg: dog 1, cat 1",
+        "in/a.jpg: 1 dog, 1 cat",
         "  dog  0.88     10    20    30    40",
         "  cat  0.25     -5    -1   250   130",
         "b.png: nothing found",
-        "clip.mp4 frame 7: dog 1",
+        "clip.mp4 frame 7: 1 dog",
         "  dog  0.50      0     0   200   100",
     ]
 
@@ -297,9 +297,10 @@ def test_an_interrupted_run_leaves_a_whole_document_of_what_was_known(format: st
     for where in (None, out):
         with pytest.raises(KeyboardInterrupt):
             run(format, where, stdout, KeyboardInterrupt(), FILES[:count])
-    for text in (stdout.getvalue(), out.read_bytes().decode()):
-        assert READERS[format](text) == ["a", "b"][:count]
-    assert list(tmp_path.iterdir()) == [out]
+    assert READERS[format](stdout.getvalue()) == ["a", "b"][:count]
+    assert list(tmp_path.iterdir()) == ([out] if count else [])             # nothing known: no file
+    if count:
+        assert READERS[format](out.read_bytes().decode()) == ["a", "b"][:count]
 
 
 class Interrupted(Detections):
@@ -325,13 +326,57 @@ def test_an_interruption_while_an_answer_is_written_leaves_a_whole_document(form
 
 @pytest.mark.parametrize("end", [ValueError("a bug"), DataError("a user's mistake"), OSError("a full disk")], ids=repr)
 @pytest.mark.parametrize("format", READERS)
-def test_a_run_that_fails_keeps_the_old_file(format: str, end: Exception, tmp_path: Path) -> None:
+def test_a_run_that_fails_leaves_what_was_known_and_without_anything_the_old_file(
+    format: str, end: Exception, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.write_text("older")
-    with pytest.raises(type(end), match=str(end)):
-        run(format, out, io.StringIO(), end, FILES)
-    assert out.read_text() == "older"
+    for answers in ([], FILES):
+        with pytest.raises(type(end), match=str(end)):
+            run(format, out, io.StringIO(), end, answers)
+        if not answers:
+            assert out.read_text() == "older"
+    assert READERS[format](out.read_bytes().decode()) == ["a", "b", "c"]
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("format", READERS)
+def test_half_an_answer_is_never_kept(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the disk is full in the middle of one."""
+    out = tmp_path / "out"
+    out.write_text("older")
+
+    whole = TO_STREAM[format].add  # type: ignore[attr-defined]
+
+    def half(self: Any, file: str, found: Detections, frame: int | None = None) -> None:
+        if file == "b":
+            self._out.write("[{")
+            raise OSError("no space")
+        whole(self, file, found, frame)
+
+    monkeypatch.setattr(TO_STREAM[format], "add", half)
+    with pytest.raises(OSError, match="no space"):
+        run(format, out, io.StringIO(), None, FILES)
+    assert out.read_text() == "older"
+
+
+def test_a_table_is_cut_where_nobody_reads_on() -> None:
+    many = detections(A)[np.zeros(1000, np.int64)]
+    out = io.StringIO()
+    run("table", None, out, None, [("a", many, None)])
+    lines = out.getvalue().splitlines()
+    assert (len(lines), lines[-1]) == (302, "  and 700 more: --format jsonl gives all, --thresh leaves out")
+
+
+def test_a_label_file_of_other_contents_is_never_replaced(tmp_path: Path) -> None:
+    """It may be the truth, beside its picture."""
+    truth = tmp_path / "a.txt"
+    truth.write_text("0 .5 .5 .1 .1\n")
+    with pytest.raises(DataError, match=r"a\.txt: is there already with other contents"):
+        run("darknet", tmp_path, io.StringIO(), None, FILES[:1])
+    assert truth.read_text() == "0 .5 .5 .1 .1\n"
+    for _ in range(2):                                       # the same again is no harm
+        run("darknet", tmp_path / "new", io.StringIO(), None, FILES)
 
 
 @pytest.mark.parametrize("format", READERS)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookonce.errors import DataError, InputError
-from lookonce.sources import ALL_READ, CUT_SHORT, NOTHING_READ, SOME_FAILED, Moving, Reading, Still, View, expand
+from lookonce.errors import DataError, ExitCode, InputError
+from lookonce.sources import Moving, Reading, Still, View, expand
 
 SIZE = (8, 6)
 
@@ -157,9 +157,22 @@ def test_a_path_that_is_no_utf_8_comes_through(monkeypatch: pytest.MonkeyPatch) 
     assert [view.name for view in Reading(["-"], pytest.fail)] == [name]
 
 
-def test_nothing_on_standard_input_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    type_in(b"", monkeypatch)
-    assert list(expand("-")) == []
+@pytest.mark.parametrize("typed", [b"", b"\n\n"])
+def test_nothing_on_standard_input_is_told(typed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe whose other end failed must not pass for success."""
+    type_in(typed, monkeypatch)
+    with pytest.raises(InputError, match="standard input: holds nothing"):
+        list(expand("-"))
+
+
+def test_what_is_there_goes_before_a_camera_of_that_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2012").mkdir()
+    (tmp_path / "2012" / "a.jpg").touch()
+    assert list(expand("2012")) == [Still("2012/a.jpg")]
+    assert list(expand("2013")) == [Moving("2013")]
 
 
 def test_standard_input_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +197,7 @@ def test_all_that_is_read_comes_in_order_and_ends_in_0() -> None:
     assert [round(float(view.picture.mean())) for view in views] == [200, 50]
     assert {view.picture.shape for view in views} == {(6, 8, 3)}
     assert complaints == []
-    assert (reading.read, reading.failed, reading.short, reading.exit_code) == (2, 0, 0, ALL_READ)
+    assert (reading.read, reading.failed, reading.short, reading.exit_code) == (2, 0, 0, ExitCode.OK)
 
 
 BAD: dict[str, Callable[[Path], object]] = {
@@ -205,7 +218,7 @@ def test_one_bad_picture_among_many_is_told_and_the_others_are_read(make: Callab
     assert len(complaints) == 1
     assert complaints[0].startswith("bad.jpg: ")
     assert "\n" not in complaints[0]
-    assert (reading.read, reading.failed, reading.exit_code) == (2, 1, SOME_FAILED)
+    assert (reading.read, reading.failed, reading.exit_code) == (2, 1, ExitCode.SOME_FAILED)
 
 
 def test_a_bad_picture_in_a_folder_or_list_is_no_harm_to_those_after_it() -> None:
@@ -216,7 +229,7 @@ def test_a_bad_picture_in_a_folder_or_list_is_no_harm_to_those_after_it() -> Non
     for source, failed in (("in", 1), ("in/*", 1), ("@list.txt", 2)):
         views, complaints, reading = run(source)
         assert [view.name for view in views] == ["in/a.jpg", "in/c.jpg"]
-        assert (len(complaints), reading.exit_code) == (failed, SOME_FAILED)
+        assert (len(complaints), reading.exit_code) == (failed, ExitCode.SOME_FAILED)
 
 
 LONG = {"a name": "x" * 300 + ".jpg", "a path": "x" * 4096, "a list": "@" + "x" * 300, "a pattern": "x" * 300 + "*.jpg",
@@ -229,14 +242,14 @@ def test_a_name_that_no_file_can_have_is_told_and_the_others_are_read(source: st
     views, complaints, reading = run(source, picture("a.jpg"))
     assert [view.name for view in views] == ["a.jpg"]
     assert len(complaints) == 1
-    assert reading.exit_code == SOME_FAILED
+    assert reading.exit_code == ExitCode.SOME_FAILED
 
 
 def test_a_long_line_in_a_list_is_told_and_the_others_are_read() -> None:
     Path("list.txt").write_text(f"{picture('a.jpg')}\n{'x' * 5000}.jpg\n{picture('b.jpg')}\n")
     views, complaints, reading = run("@list.txt")
     assert [view.name for view in views] == ["a.jpg", "b.jpg"]
-    assert (len(complaints), reading.exit_code) == (1, SOME_FAILED)
+    assert (len(complaints), reading.exit_code) == (1, ExitCode.SOME_FAILED)
 
 
 @pytest.mark.parametrize("sources", [["a.jpg"], ["in"], ["*.jpg", "@list.txt"], ["a.mp4"], ["99"]], ids=str)
@@ -244,7 +257,7 @@ def test_where_nothing_could_be_read_the_code_is_2(sources: list[str]) -> None:
     views, complaints, reading = run(*sources)
     assert views == []
     assert len(complaints) == len(sources)
-    assert reading.exit_code == NOTHING_READ
+    assert reading.exit_code == ExitCode.CANNOT
 
 
 def test_a_picture_is_turned_as_exif_says_unless_told_not_to() -> None:
@@ -276,7 +289,7 @@ def test_the_frames_of_a_video_come_with_their_numbers_between_the_pictures() ->
     assert [(view.frame, view.rate) for view in views[1:-1]] == [(number, 10.0) for number in range(10)]
     assert [round(float(view.picture.mean()) / 20) for view in views[1:-1]] == list(range(10))
     assert complaints == []
-    assert (reading.read, reading.exit_code) == (12, ALL_READ)
+    assert (reading.read, reading.exit_code) == (12, ExitCode.OK)
 
 
 def test_a_video_that_is_shorter_than_it_claims_is_told_and_ends_in_3() -> None:
@@ -288,13 +301,13 @@ def test_a_video_that_is_shorter_than_it_claims_is_told_and_ends_in_3() -> None:
     assert len(complaints) == 1
     assert f"{came} frames" in complaints[0]
     assert "claims 10" in complaints[0]
-    assert (reading.read, reading.short, reading.exit_code) == (came + 1, 1, CUT_SHORT)
+    assert (reading.read, reading.short, reading.exit_code) == (came + 1, 1, ExitCode.CHECK_FAILED)
 
 
 def test_what_failed_counts_more_than_what_was_short() -> None:
     clip = Path(video("clip.avi"))
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 8 // 10])
-    assert run("clip.avi", "missing.jpg")[2].exit_code == SOME_FAILED
+    assert run("clip.avi", "missing.jpg")[2].exit_code == ExitCode.SOME_FAILED
 
 
 def test_a_video_without_a_frame_has_failed() -> None:
@@ -306,7 +319,7 @@ def test_a_video_without_a_frame_has_failed() -> None:
     assert views == []
     assert len(complaints) == 1
     assert complaints[0].startswith("clip.mkv: ")
-    assert reading.exit_code == NOTHING_READ
+    assert reading.exit_code == ExitCode.CANNOT
 
 
 def test_a_caller_may_stop_in_the_middle_of_a_video() -> None:
@@ -314,4 +327,4 @@ def test_a_caller_may_stop_in_the_middle_of_a_video() -> None:
     for view in reading:
         if view.frame == 3:
             break
-    assert (reading.read, reading.exit_code) == (4, ALL_READ)
+    assert (reading.read, reading.exit_code) == (4, ExitCode.OK)

@@ -35,7 +35,7 @@ def bench(
     ] = None,
     precision: Annotated[
         list[PrecisionChoice] | None,
-        typer.Option(help="May be given several times. [default: f32]", rich_help_panel=RUNNING),
+        typer.Option(help="May be given several times. [default: all that run here]", rich_help_panel=RUNNING),
     ] = None,
     threads: options.Threads = None,
     seconds: Annotated[
@@ -54,10 +54,11 @@ def bench(
     from lookonce.benchmark import measure
     from lookonce.engines import Precision
 
-    if weights is None and zoo.cfg_path(model) is not None and zoo.pulled_weights(model) is None:
+    pulled = zoo.pulled_weights(model) if model in zoo.networks() else None
+    if weights is None and pulled is None and not model.endswith(".safetensors"):
         weights = "random"                  # its speed is the same
     opened = options.opened(model, weights, None, size, False, False)
-    precisions: list[Precision] = [each.value for each in precision or [PrecisionChoice.f32]]
+    precisions: list[Precision] = [each.value for each in precision or []]
     figures = measure(opened, [each.value for each in engine or []], precisions, threads, seconds)
     if as_json:
         json.dump([figure.as_json() for figure in figures], sys.stdout, indent=1)

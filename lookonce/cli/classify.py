@@ -52,6 +52,7 @@ def classify(
     )  # fmt: skip
     reporter = Reporter(quiet)
     reporter.say(str(classifier))
+    options.mention_missing_names(opened, reporter)
     reading = Reading(sources, reporter.complain, upright=not classifier.runner.compat)
     for view in reading:
         answers = classifier(view.picture, top)

@@ -54,9 +54,14 @@ def detect(
     """
     from lookonce.copies import Copies
     from lookonce.detector import Detector
+    from lookonce.errors import DataError, InputError
     from lookonce.results import open_writer
     from lookonce.sources import Reading
 
+    if out == Path("-"):
+        out = None
+    if out is not None:
+        options.refuse_to_replace(out, [*sources, model, weights, names])
     opened = options.opened(model, weights, names, size, allow_paths, allow_nonfinite)
     detector = Detector(
         opened, engine=engine, precision=precision, threads=threads, threshold=thresh, nms=nms, hierarchy=hier,
@@ -65,13 +70,19 @@ def detect(
     with contextlib.ExitStack() as stack:
         reporter = stack.enter_context(Reporter(quiet))
         reporter.say(str(detector))
+        options.mention_missing_names(opened, reporter)
         writer = stack.enter_context(open_writer(format, out, sys.stdout, detector.settings()))
         copies = stack.enter_context(Copies(save)) if save is not None else None
         reading = Reading(sources, reporter.complain, upright=not detector.runner.compat)
         for view in reading:
             found = detector(view.picture)
-            writer.add(view.name, found, view.frame)
-            if copies is not None:
-                copies.add(view, found)
+            try:
+                writer.add(view.name, found, view.frame)
+                if copies is not None:
+                    copies.add(view, found)
+            except (InputError, DataError) as problem:
+                reading.fail(problem)
             reporter.progress(f"{reading.read} read: {view.name}")
-        return reading.exit_code
+    if copies is not None and copies.written:
+        reporter.say(f"drawn: {copies.written[0]}" + (f" and {n - 1} more" if (n := len(copies.written)) > 1 else ""))
+    return reading.exit_code

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,9 +16,7 @@ from typer.exceptions import TyperException
 
 from lookonce import __version__
 from lookonce.cli import bench, classify, darknet, detect, model
-from lookonce.errors import LookonceError, LookonceWarning, nearest, shown
-
-OK, SOME_FAILED, CANNOT, CHECK_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+from lookonce.errors import ExitCode, LookonceError, LookonceWarning, nearest, shown
 
 app = typer.Typer(
     name="lookonce",
@@ -31,21 +32,23 @@ app.add_typer(model.app, name="model")
 app.command("darknet", context_settings=darknet.AS_IT_IS)(darknet.darknet)
 
 
-@app.callback()
-def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         print(f"lookonce {__version__}")
         raise typer.Exit
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code.
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options that stand before a verb."""
 
-    0 done; 1 something failed on the way and the rest was done; 2 the request cannot be served; 3 a check says no;
-    130 interrupted.
-    """
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its ExitCode."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,47 +57,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = app(darknet.native(arguments), prog_name="lookonce", standalone_mode=False)
             sys.stdout.flush()
-            return int(code or OK)
+            return int(code or ExitCode.OK)
         except LookonceError as problem:
             return _say(str(problem), problem.exit_code)
         except LookonceWarning as problem:
-            return _say(f"{problem} (--strict makes this an error)", CANNOT)
+            return _say(f"{problem} (--strict makes this an error)", ExitCode.CANNOT)
         except TyperException as problem:
-            return _say(_usage(problem), CANNOT)
-        except BrokenPipeError:
-            # Whoever read our output has gone: `lookonce ... | head`. Python would complain again at exit.
+            return _say(_usage(problem, arguments), ExitCode.CANNOT)
+        except (BrokenPipeError, SystemExit):
+            # Whoever read our output has gone (typer makes an exit of that). Python would complain again at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return SOME_FAILED
+            return ExitCode.NOBODY_READS
         except (KeyboardInterrupt, typer.Abort):
-            return _say("interrupted", INTERRUPTED)
+            return _say("interrupted", ExitCode.INTERRUPTED)
         except OSError as problem:
-            where = f"{problem.filename}: " if problem.filename else ""
-            return _say(f"{where}{problem.strerror or problem}", SOME_FAILED)
+            return _say(f"{problem.filename or 'output'}: {problem.strerror or problem}", ExitCode.SOME_FAILED)
 
 
 def run() -> None:
     """The entry point of the installed program."""
+    # `timeout`, containers and services end a program by this signal: what is known by then is saved, as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")            # type: ignore[union-attr]
     sys.exit(main())
 
 
 def _say(message: str, code: int) -> int:
-    print(f"lookonce: {shown(message, 2000)}", file=sys.stderr)
+    if message:
+        print(f"lookonce: {shown(message, 2000)}", file=sys.stderr)
     return code
 
 
-def _usage(problem: TyperException) -> str:
+def _usage(problem: TyperException, arguments: Sequence[str]) -> str:
     """What is wrong with a command line, with the nearest verb if it names none."""
     format_message = getattr(problem, "format_message", None)
     text = str(format_message() if format_message is not None else problem)
+    if not text:                                            # without any argument the help was shown, and that is all
+        return ""
     if text.startswith("No such command"):
         word = text.split("'")[1] if "'" in text else ""
-        verbs = [command.name or "" for command in app.registered_commands] + ["model"]
-        verbs += [command.name or "" for command in model.app.registered_commands]
-        return f"no verb {word!r}{nearest(word, verbs)}; `lookonce --help` shows them"
-    context = getattr(problem, "ctx", None)
-    where = context.command_path if context is not None else "lookonce"
+        guess = nearest(word, [*(command.name or "" for command in app.registered_commands), "model"])
+        inside = nearest(word, (command.name or "" for command in model.app.registered_commands))
+        return f"no verb {word!r}{guess or inside.replace('mean ', 'mean model ')}; `lookonce --help` shows them"
+    # Typer's values are checked by pydantic, which speaks of inputs and errors.
+    text = re.sub(r"Input should be ([^,]*).*", r"wanted \1", text).replace("Value error, ", "")
+    verb = itertools.takewhile(lambda word: not word.startswith("-"), arguments[: 1 + (arguments[:1] == ["model"])])
+    where = " ".join(["lookonce", *verb])
     return f"{text.rstrip('.')}; `{where} --help` shows how"
 
 

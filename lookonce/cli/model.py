@@ -57,10 +57,7 @@ def show(
     from lookonce.model import open_network
     from lookonce.summary import lines
 
-    network = open_network(model, allow_paths=allow_paths)
-    wanted = options.parse_size(size)
-    if wanted is not None:
-        network = network.resized(*((wanted, wanted) if isinstance(wanted, int) else wanted))
+    network = open_network(model, size=options.parse_size(size), allow_paths=allow_paths)
     for line in lines(network):
         print(line)
     return 0

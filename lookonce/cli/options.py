@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lookonce.errors import CfgError
+from lookonce.errors import CfgError, DataError
 
 if TYPE_CHECKING:
+    from lookonce.cli.reporter import Reporter
     from lookonce.model import Model
 
 MODEL = "Which model"
@@ -19,7 +22,8 @@ OUTPUT = "What comes out"
 Sources = Annotated[
     list[str],
     typer.Argument(
-        help="Pictures, folders, patterns, @list.txt, - (standard input), videos, a camera's number, rtsp:// or http://.",
+        help="Pictures, folders, patterns, @list.txt, - (standard input), videos, a camera's number, "
+        "rtsp:// or http:// streams.",
         metavar="SOURCE...",
     ),
 ]
@@ -63,9 +67,13 @@ DarknetCompat = Annotated[
 EngineName = Annotated[Literal["auto", "openvino", "onnxruntime"], typer.Option(rich_help_panel=RUNNING)]
 PrecisionName = Annotated[
     Literal["auto", "f32", "bf16"],
-    typer.Option(help="Arithmetic; auto is f32. bf16 is twice as fast and moves scores.", rich_help_panel=RUNNING),
+    typer.Option(
+        help="Arithmetic; auto is f32. bf16 is faster where the processor has it, and moves scores.",
+        rich_help_panel=RUNNING,
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Cores to use. [default: all]", rich_help_panel=RUNNING)]
+# Read by `main`, before any verb: warnings are made errors around all that a verb does.
 Strict = Annotated[bool, typer.Option("--strict", help="Treat every warning as an error.", rich_help_panel=RUNNING)]
 AllowNonfinite = Annotated[
     bool, typer.Option("--allow-nonfinite", help="Take weights that hold NaN or infinity.", rich_help_panel=MODEL)
@@ -86,6 +94,24 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
+def refuse_to_replace(out: Path, inputs: Sequence[str | Path | None]) -> None:
+    """Raise DataError if answers written to `out` would replace what they come from, or what looks like it.
+
+    One name too few on a command line, and a photograph would become a table.
+    """
+    from lookonce import pictures
+    from lookonce.video import frames
+
+    suffixes = (*pictures.SUFFIXES, *frames.SUFFIXES, ".cfg", ".weights", ".safetensors", ".onnx", ".names", ".data")
+    if out.suffix.lower() in suffixes:
+        raise DataError(f"-o {out}: is what a picture, video or model is called; wanted a name for answers")
+    for given in inputs:
+        # What follows a colon is how many layers of a weights file are taken.
+        for path in () if given is None else (Path(given), Path(str(given).rpartition(":")[0])):
+            if path.is_file() and out.exists() and path.samefile(out):
+                raise DataError(f"-o {out}: would replace {path}, which is read; wanted another name")
+
+
 def opened(
     model: str, weights: str | None, names: str | None, size: str | None, allow_paths: bool, allow_nonfinite: bool
 ) -> Model:
@@ -95,3 +121,10 @@ def opened(
     return open_model(
         model, weights, names, size=parse_size(size), allow_paths=allow_paths, allow_nonfinite=allow_nonfinite
     )
+
+
+def mention_missing_names(model: Model, reporter: Reporter) -> None:
+    """Say how classes get their names, if this model came without."""
+    if not model.names and model.tree is None:
+        count = model.network.classes
+        reporter.say(f"no names: its {count} classes are numbered; --names FILE names them (or coco, voc)")

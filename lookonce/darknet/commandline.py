@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lookonce.darknet.lists import read_data
-from lookonce.errors import LookonceError, nearest, shown
+from lookonce.errors import DataError, TranslationError, nearest, shown, warn
 
 # Flags and whether a value follows. The fork's are those that change nothing but what is shown.
 FLAGS = {
@@ -31,10 +31,6 @@ KNOWN_NAMES = {
 }  # fmt: skip
 
 
-class TranslationError(LookonceError):
-    """A command line of Darknet's that has no equivalent here."""
-
-
 def translate(argv: Sequence[str]) -> list[str]:
     """The native arguments for Darknet's `argv` (without the program's name). Raises TranslationError or DataError.
 
@@ -52,7 +48,7 @@ def _translated(words: list[str], flags: dict[str, str], anywhere: bool) -> list
     verb, rest = words[0], words[1:]
     if verb in ("detect", "classify"):
         detects = verb == "detect"
-        return _run(detects, _names_of_old(verb, rest), rest, flags, (0.5, 0.24))
+        return _run(detects, "coco" if detects else "imagenet", rest, flags, (0.5, 0.24))     # cfg/coco.data and so on
     if verb in ("detector", "yolo", "coco", "classifier"):
         return _by_function(verb, rest, flags, anywhere)
     if verb == "partial":
@@ -71,7 +67,8 @@ def _by_function(verb: str, rest: list[str], flags: dict[str, str], anywhere: bo
     wanted = ("test", "demo") if detects else ("predict",)
     if function not in wanted:
         can = " and ".join(f"`darknet {verb} {each}`" for each in wanted)
-        raise TranslationError(f"darknet {verb} {shown(function)}: has no equivalent here; {can} have")
+        found = f"{verb} {shown(function)}".strip()
+        raise TranslationError(f"darknet {found}: has no equivalent here; {can} have")
     if verb in ("yolo", "coco"):
         names: str | None = "voc" if verb == "yolo" else "coco"
         rest, thresh = rest[1:], (0.2, 0.2)
@@ -89,7 +86,8 @@ def _run(
 ) -> list[str]:
     """detect or classify, for CFG WEIGHTS [FILE]. `thresh` is the command's in the original and in the fork."""
     if len(rest) not in (2, 3):
-        raise TranslationError(f"darknet: wanted CFG WEIGHTS [FILE] here, found {len(rest)} arguments")
+        found = f"{len(rest)} argument{'s' if len(rest) != 1 else ''} in their place"
+        raise TranslationError(f"darknet: wanted CFG WEIGHTS [FILE] after the command and its DATA, found {found}")
     cfg, weights, source = (*rest, "-")[:3]
     native = ["detect" if detects else "classify", source, "-m", cfg, "-w", weights]
     if names is not None:
@@ -98,7 +96,7 @@ def _run(
         top = flags.get("-t", flags.get("-top", flags.get("-topk")))
         return native + (["--top", top] if top else [])
     fork = any(flag in flags for flag in FORK_FLAGS)
-    native += ["--thresh", flags.get("-thresh", f"{thresh[fork]:g}")]
+    native += ["--thresh", flags.get("-thresh", f"{thresh[1] if fork else thresh[0]:g}")]
     for flag, option in (("-hier", "--hier"), ("-nms", "--nms")):
         if flag in flags:
             native += [option, flags[flag]]
@@ -109,7 +107,10 @@ def _run(
     if flags.get("-out", "").endswith(".json"):                # the fork writes what it says, the original a picture
         native += ["--format", "json", "-o", flags.pop("-out")]
     out = flags.get("-out", flags.get("-out_filename", flags.get("-prefix")))
-    return [*native, "--save", str(Path(out).parent) if out else "predictions"]
+    folder = str(Path(out).parent) if out else "predictions"
+    if out and Path(out).stem != Path(source).stem:
+        warn(f"darknet: {out}: copies are called as what they are of: look in the folder {folder}")
+    return [*native, "--save", folder]
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -139,14 +140,18 @@ def _take(rest: list[str], usage: str, count: int) -> list[str]:
 
 
 def _names_of_data(path: str, anywhere: bool) -> str | None:
-    """The names that a .data file names: the zoo's own where it is one of Darknet's lists. Raises DataError."""
+    """The names that a .data file names; the zoo's own if that file is not there and is one of Darknet's lists.
+
+    Raises DataError.
+    """
     data = read_data(Path(path))
     key = next((key for key in ("names", "labels") if key in data.values), None)
     if key is None:
         return None
-    return KNOWN_NAMES.get(data.values[key].rsplit("/", 1)[-1]) or str(data.file(key, anywhere=anywhere))
-
-
-def _names_of_old(verb: str, rest: list[str]) -> str | None:
-    """What `detect` and `classify` always take: cfg/coco.data and cfg/imagenet1k.data. Only if it can be meant."""
-    return None if not rest else {"detect": "coco", "classify": "imagenet"}[verb]
+    try:
+        return str(data.file(key, anywhere=anywhere))
+    except DataError:
+        known = KNOWN_NAMES.get(data.values[key].rsplit("/", 1)[-1])
+        if known is None:
+            raise
+        return known

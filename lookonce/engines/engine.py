@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
-from lookonce.errors import EngineError
+from lookonce.engines.options import check_word, is_count
+from lookonce.errors import EngineError, shown
 from lookonce.graph import Graph
 from lookonce.shapes import Float32
 
 EngineKind = Literal["auto", "openvino", "onnxruntime"]
-Precision = Literal["auto", "f32", "bf16"]
+Arithmetic = Literal["f32", "bf16"]
+Precision = Literal["auto", Arithmetic]
 
 # In order of preference: OpenVINO is 0 to 28 % ahead on x86-64 and knows bf16.
 ENGINES: tuple[EngineKind, ...] = ("openvino", "onnxruntime")
+
+MOST_THREADS = 1024              # ONNX Runtime starts as many as it is told, and hangs over 100,000
 
 
 @runtime_checkable
@@ -24,7 +28,7 @@ class Engine(Protocol):
 
     name: str
     version: str
-    precision: Literal["f32", "bf16"]
+    precision: Arithmetic
 
     def __call__(self, pictures: Float32[np.ndarray, "B C H W"]) -> list[Float32[np.ndarray, ...]]:
         """The graph's outputs for a batch with values in [0, 1].
@@ -39,25 +43,30 @@ def available_engines() -> tuple[EngineKind, ...]:
     return tuple(name for name in ENGINES if importlib.util.find_spec(name) is not None)
 
 
+def available_precisions(engine: EngineKind) -> tuple[Arithmetic, ...]:
+    """What an engine can compute in on this processor, the exact one first. Raises EngineError if it is missing."""
+    if _installed(engine) == "openvino":
+        from lookonce.engines.openvino import has_bf16
+
+        return ("f32", "bf16") if has_bf16() else ("f32",)
+    return ("f32",)
+
+
 def open_engine(
     graph: Graph, engine: EngineKind = "auto", precision: Precision = "auto", threads: int | None = None
 ) -> Engine:
     """`graph` compiled by the named engine, or the best that is installed.
 
-    `precision` is that of the arithmetic; `auto` is f32, since bf16 moves scores (median .007, 1 % of them by .08 or
-    more). `threads` is how many cores one call may use, all if None. Raises EngineError.
+    `precision` is that of the arithmetic; `auto` is f32, since bf16 moves scores (README, Figures). `threads` is how
+    many cores one call may use, all if None. Raises EngineError.
     """
-    installed = available_engines()
-    if engine != "auto" and engine not in ENGINES:
-        raise EngineError(f"engine {str(engine)[:40]!r} is not known; there are auto, {', '.join(ENGINES)}")
-    if not installed:
-        raise EngineError("no engine is installed; `pip install openvino` or `pip install onnxruntime` brings one")
-    if engine != "auto" and engine not in installed:
-        raise EngineError(f"engine {engine} is not installed: `pip install {engine}` brings it")
-    if threads is not None and threads < 1:
-        raise EngineError(f"threads={threads}: wanted at least 1")
-    wanted: Literal["f32", "bf16"] = "f32" if precision == "auto" else precision
-    chosen = installed[0] if engine == "auto" else engine
+    check_word("precision", precision, get_args(Precision))
+    if threads is not None and not (is_count(threads) and threads <= MOST_THREADS):
+        found = shown(repr(threads))
+        raise EngineError(f"threads={found}: wanted a whole number from 1 to {MOST_THREADS}, or None for all cores")
+    chosen = _installed(engine)
+    wanted: Arithmetic = "f32" if precision == "auto" else precision
+    threads = None if threads is None else int(threads)
     if chosen == "openvino":
         from lookonce.engines.openvino import OpenVino
 
@@ -65,3 +74,14 @@ def open_engine(
     from lookonce.engines.onnxruntime import OnnxRuntime
 
     return OnnxRuntime(graph, wanted, threads)
+
+
+def _installed(engine: EngineKind) -> EngineKind:
+    """The engine that is meant, if it is installed."""
+    check_word("engine", engine, get_args(EngineKind))
+    installed = available_engines()
+    if not installed:
+        raise EngineError("no engine is installed; `pip install openvino` or `pip install onnxruntime` brings one")
+    if engine not in ("auto", *installed):
+        raise EngineError(f"engine {engine} is not installed: `pip install {engine}` brings it")
+    return installed[0] if engine == "auto" else engine

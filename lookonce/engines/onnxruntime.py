@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 import numpy as np
 
+from lookonce.engines.engine import Arithmetic
 from lookonce.errors import EngineError
 from lookonce.graph import Graph
 from lookonce.graph.build import INPUT
@@ -18,7 +18,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, graph: Graph, precision: Literal["f32", "bf16"], threads: int | None) -> None:
+    def __init__(self, graph: Graph, precision: Arithmetic, threads: int | None) -> None:
         # Its telemetry writes an identifier into the home folder on import, and sends it home.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
@@ -26,9 +26,9 @@ class OnnxRuntime:
         except ImportError as problem:
             raise EngineError(f"onnxruntime is installed but does not load: {problem}") from None
         if precision != "f32":
-            raise EngineError("onnxruntime has no bf16 on the CPU; wanted --precision f32 or --engine openvino")
+            raise EngineError("onnxruntime has no bf16 on the CPU; wanted precision f32, or engine openvino")
         self.version: str = __version__
-        self.precision: Literal["f32", "bf16"] = precision
+        self.precision: Arithmetic = precision
         options = SessionOptions()
         options.log_severity_level = 3
         if threads is not None:

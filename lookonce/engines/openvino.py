@@ -6,10 +6,11 @@ import sys
 import threading
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from lookonce.engines.engine import Arithmetic
 from lookonce.errors import EngineError
 from lookonce.graph import Graph
 from lookonce.graph.build import INPUT
@@ -35,6 +36,11 @@ def import_openvino() -> ModuleType:
     return sys.modules["openvino"]
 
 
+def has_bf16() -> bool:
+    """Whether this processor computes in bf16."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVino:
     """One graph on OpenVINO's CPU plugin.
 
@@ -47,14 +53,14 @@ class OpenVino:
 
     name = "openvino"
 
-    def __init__(self, graph: Graph, precision: Literal["f32", "bf16"], threads: int | None) -> None:
+    def __init__(self, graph: Graph, precision: Arithmetic, threads: int | None) -> None:
         self._ov = import_openvino()
         self.version: str = self._ov.get_version().split("-")[0]
-        self.precision: Literal["f32", "bf16"] = precision
+        self.precision: Arithmetic = precision
         self._graph = graph
         self._core = self._ov.Core()
-        if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise EngineError("this processor has no bf16 arithmetic; wanted --precision f32 (or auto)")
+        if precision == "bf16" and not has_bf16():
+            raise EngineError("this processor has no bf16 arithmetic; wanted precision f32, or auto")
         self._options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lookonce import files
 from lookonce.errors import EngineError, InputError, warn
 from lookonce.pictures import MAX_PIXELS, MAX_SIDE
 from lookonce.shapes import UInt8
@@ -123,7 +124,7 @@ class Video:
     def _open(self) -> Any:
         """The container, opened so that a file can only be a video and can only be read."""
         try:
-            if self.name.isdigit():
+            if self.live and _is_camera(self.name):
                 return self._av.open(*_camera(int(self.name)), timeout=TIMEOUT)
             if STREAM.match(self.name):
                 return self._av.open(self.name, timeout=TIMEOUT, options=_stream_options(self.name))
@@ -132,7 +133,7 @@ class Video:
             # As an absolute path: `12:30.mp4` alone would be a protocol to FFmpeg.
             return self._av.open(os.path.abspath(self.name), options=options, metadata_errors="replace")  # noqa: PTH100
         except (self._av.FFmpegError, OSError, ValueError) as problem:
-            what = f"camera {self.name}" if self.name.isdigit() else self.name
+            what = f"camera {self.name}" if self.live and _is_camera(self.name) else self.name
             raise InputError(f"{what}: cannot be opened as a video: {_reason(problem)}") from None
 
 
@@ -142,8 +143,12 @@ def is_video(source: str) -> bool:
 
 
 def is_live(source: str) -> bool:
-    """Whether a source goes on by itself: a camera or a stream."""
-    return source.isdigit() or STREAM.match(source) is not None
+    """Whether a source goes on by itself: a camera or a stream. What lies on the disk under such a name goes before."""
+    return STREAM.match(source) is not None or (_is_camera(source) and not files.exists(source))
+
+
+def _is_camera(source: str) -> bool:
+    return source.isascii() and source.isdigit()
 
 
 def _upright(frame: Any) -> UInt8[np.ndarray, "H W 3"]:
@@ -201,5 +206,5 @@ def _import_av() -> Any:
     try:
         import av
     except ImportError:
-        raise EngineError("videos and cameras need PyAV: `pip install lookonce[video]` brings it") from None
+        raise EngineError("videos and cameras need PyAV: `pip install av` brings it") from None
     return av

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lookonce import files
 from lookonce.errors import EngineError, InputError
 from lookonce.shapes import UInt8
 
@@ -21,25 +22,28 @@ class VideoWriter:
     """An MP4 file that grows frame by frame. It appears under its name when it is closed.
 
     Frames are (H, W, 3) uint8 RGB of one size, `rate` a second; an odd row or column at the edge is left out, since
-    the format has none. Raises EngineError if PyAV is not installed, InputError if the file cannot be written.
+    the format has none. `comment` is kept with the file. Raises EngineError if PyAV is not installed, InputError or
+    DataError if the file cannot be written.
     """
 
-    def __init__(self, path: Path, rate: float) -> None:
+    def __init__(self, path: Path, rate: float, comment: str = "") -> None:
         try:
             import av
         except ImportError:
-            raise EngineError("videos need PyAV: `pip install lookonce[video]` brings it") from None
+            raise EngineError("videos need PyAV: `pip install av` brings it") from None
         self._av = av
         self._path = path
         self._rate = Fraction(rate).limit_denominator(1001)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         # Absolute: `12:30.mp4` alone would be a protocol to FFmpeg.
         self._partial = path.absolute().with_name(f".{uuid.uuid4().hex}.part{path.suffix}")
+        self._comment = comment
+        self._next = 0                                  # the least number that the next frame may have
         self._container: Any = None
         self._stream: Any = None
 
-    def add(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Append one frame."""
+    def add(self, picture: UInt8[np.ndarray, "H W 3"], time: float | None = None) -> None:
+        """Append one frame: right after the last, or shown `time` seconds from the start."""
         height, width = picture.shape[0] & ~1, picture.shape[1] & ~1
         if not height or not width:
             size = f"{picture.shape[1]} x {picture.shape[0]}"
@@ -50,6 +54,8 @@ class VideoWriter:
             if (self._stream.width, self._stream.height) != (width, height):
                 raise InputError(f"{self._path}: a frame of {width} x {height} after others of another size")
             frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+            frame.pts = self._next if time is None else max(self._next, round(time * self._rate))
+            self._next = frame.pts + 1
             self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
@@ -67,6 +73,7 @@ class VideoWriter:
 
     def _start(self, width: int, height: int) -> None:
         self._container = self._av.open(str(self._partial), "w", format="mp4")
+        self._container.metadata["comment"] = self._comment
         encoder = next(name for name in ENCODERS if name in self._av.codecs_available)
         self._stream = self._container.add_stream(encoder, rate=self._rate)
         self._stream.width, self._stream.height = width, height

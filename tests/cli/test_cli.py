@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from conftest import DETECTOR, ROOT, model_of
 from PIL import Image
 
+from lookonce import __version__, draw
 from lookonce.cli.main import main
 from lookonce.model import open_model
 
@@ -93,6 +96,89 @@ def test_answers_go_into_a_file_and_copies_into_a_folder(folder: Path, capsys: p
     assert (np.asarray(drawn) != np.asarray(original)).any()
 
 
+def test_a_dash_is_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", "photos", *NET, "--format", "jsonl", "-o", "-", "-q"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert not Path("-").exists()
+
+
+@pytest.mark.parametrize("name", ["model", "weights", "names", "source"])
+def test_answers_never_replace_what_they_come_from(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever it is called, also by another name."""
+    real = {"model": "m", "weights": "w", "names": "n", "source": "s"}
+    for kind, source in zip(real, ("net.cfg", "net.weights", "net.names", "photos/photo_7.png"), strict=True):
+        Path(real[kind]).write_bytes(Path(source).read_bytes())
+    before = Path(real[name]).read_bytes()
+    Path("link").symlink_to(real[name])
+    for out in (real[name], "link", f"./photos/../{real[name]}"):
+        assert main(["detect", "s", "-m", "m", "-w", "w", "--names", "n", "-o", out]) == 2
+        assert f"-o {out}".replace("./", "") in capsys.readouterr().err.replace("./", "")
+        assert Path(real[name]).read_bytes() == before
+
+
+def test_when_nothing_was_read_old_answers_stay(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("boxes.json").write_text("yesterday's")
+    assert main(["detect", "photo.jpg", *NET, "--format", "json", "-o", "boxes.json", "-q"]) == 2
+    assert Path("boxes.json").read_text() == "yesterday's"
+
+
+def test_a_copy_that_fails_is_reported_and_the_rest_is_done_and_saved(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = draw.save
+
+    def full(picture: np.ndarray, path: Path) -> None:
+        if path.stem == "photo_8":
+            raise OSError(28, "No space left on device")
+        whole(picture, path)
+
+    monkeypatch.setattr(draw, "save", full)
+    assert main(["detect", "photos", *NET, "--format", "json", "-o", "boxes.json", "--save", "drawn", "-q"]) == 1
+    said = capsys.readouterr().err
+    assert said == "lookonce: drawn/photo_8.png: the copy cannot be written: No space left on device\n"
+    assert len(json.loads(Path("boxes.json").read_text())["pictures"]) == 3
+    assert sorted(path.name for path in Path("drawn").iterdir()) == ["photo_7.png", "photo_9.png"]
+
+
+def test_two_pictures_of_one_number_cost_only_the_second(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/other_8.png").write_bytes(Path("photos/photo_8.png").read_bytes())
+    assert main(["detect", "photos", *NET, "--format", "coco", "-o", "boxes.json", "-q"]) == 1
+    assert "photo_8.png: would be 8 in the results, as photos/other_8.png is" in capsys.readouterr().err
+    assert {row["image_id"] for row in json.loads(Path("boxes.json").read_text())} == {7, 8, 9}
+
+
+def test_a_model_without_names_says_how_to_give_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, model in (("detect", "net"), ("classify", "c")):
+        assert main([verb, "photos/photo_7.png", "-m", f"{model}.cfg", "-w", f"{model}.weights"]) == 0
+        assert "classes are numbered; --names FILE names them" in capsys.readouterr().err
+    assert main(["detect", "photos/photo_7.png", *NET]) == 0
+    assert "--names" not in capsys.readouterr().err
+
+
+def test_a_folder_called_as_a_list_of_names_is_not_in_its_way(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("coco").mkdir()
+    assert main(["detect", "photos", *NET[:4], "--names", "coco"]) == 2
+    assert "80 names, but the network has 2 classes" in capsys.readouterr().err
+
+
+def test_the_version_is_told_with_and_without_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--version"], ["--version", "detect"]):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out == f"lookonce {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["model"]])
+def test_without_a_verb_there_is_help_and_no_more(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert "Usage" in out + err
+    assert "lookonce: " not in out + err
+
+
 def test_one_bad_picture_is_reported_and_the_rest_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("photos/photo_8.png").write_bytes(b"not a picture")
     assert main(["detect", "photos", "missing.jpg", *NET, "-q"]) == 1
@@ -114,7 +200,18 @@ def test_when_nothing_can_be_read_the_request_cannot_be_served(
         (["detct", "a.jpg"], 2, "no verb 'detct', did you mean detect?"),
         (["detect"], 2, "Missing argument 'SOURCE...'; `lookonce detect --help` shows how"),
         (["detect", "a.jpg", "--thersh", ".3"], 2, "No such option: --thersh"),
-        (["detect", "a.jpg", "--thresh", "2"], 2, "'--thresh'"),
+        (["detect", "a.jpg", "--thresh", "2"], 2, "'--thresh': wanted less than or equal to 1; `lookonce detect "),
+        (["detect", "a.jpg", "--thresh", "x"], 2, "'--thresh': wanted a valid number; "),
+        (["detect", "a.jpg", "--format", "yaml"], 2, "'--format': 'yaml' is not one of "),
+        (["detect", "a.jpg", "--save"], 2, "`lookonce detect --help` shows how"),
+        (["model", "cut", "net.cfg", "-o"], 2, "`lookonce model cut --help` shows how"),
+        (["pull", "yolov3"], 2, "no verb 'pull', did you mean model pull?"),
+        (["darknet", "detector"], 2, "darknet detector: has no equivalent here; "),
+        (["detect", "photos", *NET, "-o", "net.names/x"], 2, "net.names: is a file, wanted a folder"),
+        (["detect", "photos", *NET, "-o", "photos"], 2, "photos: is a folder, wanted the name of a file"),
+        (["detect", "photos", *NET, "--save", "net.cfg"], 2, "net.cfg: is a file, wanted a folder"),
+        (["detect", "photos", *NET, "--format", "voc", "-o", "net.cfg"], 2, "-o net.cfg: is what a picture, video or"),
+        (["detect", "photos", *NET, "-o", "photos/photo_7.png"], 2, "is what a picture, video or model is called"),
         (["detect", "a.jpg", "--thresh", "nan"], 2, "'--thresh'"),
         (["detect", "a.jpg", "--size", "4x4x4", "-m", "net.cfg", "-w", "net.weights"], 2, "--size '4x4x4'"),
         (["detect", "a.jpg", "-m", "net.weights", "-w", "net.cfg"], 2, "are cfg and weights swapped?"),
@@ -126,7 +223,7 @@ def test_when_nothing_can_be_read_the_request_cannot_be_served(
         (["detect", "a.jpg", *NET[:4], "--names", "photos"], 2, "photos: is a folder"),
         (["detect", "a.jpg", *NET[:4], "--names", "coco"], 2, "80 names, but the network has 2 classes"),
         (["detect", "a.jpg", "--engine", "torch"], 2, "'--engine'"),
-        (["model", "shwo", "net.cfg"], 2, "did you mean show?"),
+        (["model", "shwo", "net.cfg"], 2, "did you mean model show?"),
         (["model", "show", "nothing"], 2, "neither a network of the zoo nor a file"),
         (["model", "pull", "yolov1"], 2, "no weights of this network were published"),
         (["model", "cut", "net.cfg", "9", "-w", "net.weights", "-o", "x"], 2, "has 3 layers"),
@@ -168,9 +265,19 @@ def test_classify_names_the_likeliest(folder: Path, capsys: pytest.CaptureFixtur
 def test_bench_measures_every_engine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "-m", "net.cfg", "-w", "net.weights", "--seconds", ".1", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert [figure["engine"] for figure in figures] == ["openvino", "onnxruntime"]
+    measured = [(figure["engine"], figure["precision"]) for figure in figures]
+    assert measured[0] == ("openvino", "f32")
+    assert measured[-1] == ("onnxruntime", "f32")
+    assert set(measured[1:-1]) <= {("openvino", "bf16")}                # where the processor has it
     assert all(0 < figure["forward_least"] <= figure["forward"] <= figure["forward_p90"] for figure in figures)
     assert all(figure["fit"] > 0 < figure["decode"] for figure in figures)
+
+
+def test_bench_wants_no_weights_since_their_values_cost_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "-m", "net.cfg", "--seconds", ".1", "--precision", "f32"]) == 0
+    assert main(["darknet", "speed", "c.cfg"]) == 0
 
 
 def test_bench_runs_a_zoo_network_that_was_not_pulled(capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,7 +336,23 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(folder: Path) -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == b""
-        assert process.wait(20) in (0, 1)
+        assert process.wait(20) == 141
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_known_when_it_was_ended_is_saved(number: signal.Signals, folder: Path) -> None:
+    for count in range(400):
+        Image.new("RGB", (900, 900)).save(f"photos/more_{count}.png")
+    command = [sys.executable, "-c", "from lookonce.cli.main import run; run()"]
+    arguments = ["detect", "photos", *NET, "--format", "csv", "-o", "boxes.csv", "--save", "drawn"]
+    with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE) as process:
+        drawn = Path("drawn")
+        while not drawn.is_dir() or len(list(drawn.iterdir())) < 3:
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(20) == 130
+    assert Path("boxes.csv").read_text().startswith('"file","frame"')
+    assert not [path for path in folder.iterdir() if path.name.endswith(".part")]
 
 
 def test_help_takes_less_than_a_third_of_a_second() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
 import typer
 
 from lookonce.cli.main import app
-from lookonce.darknet.commandline import TranslationError, translate
-from lookonce.errors import DataError, LookonceError
+from lookonce.darknet.commandline import translate
+from lookonce.errors import DataError, LookonceError, LookonceWarning, TranslationError
 
 NET = "cfg/my.cfg my.weights"
 DETECT = "detect dog.jpg -m cfg/my.cfg -w my.weights"
@@ -172,3 +173,19 @@ def test_names_that_lie_outside_are_refused_for_that_reason(folder: Path) -> Non
         translate(["detector", "test", "cfg/far.data", "cfg/my.cfg", "my.weights", "dog.jpg"])
     assert "not there" not in str(refused.value)
     assert "absolute" in str(refused.value)
+
+
+def test_a_list_of_darknets_name_that_is_there_is_the_users_own(folder: Path) -> None:
+    (folder / "cfg" / "coco.names").write_text("widget\n")
+    (folder / "cfg" / "own.data").write_text("names = coco.names\n")
+    native = translate(["detector", "test", "cfg/own.data", "cfg/my.cfg", "my.weights", "dog.jpg"])
+    assert native[native.index("--names") + 1] == str(folder / "cfg" / "coco.names")
+
+
+def test_a_copys_name_that_cannot_be_had_is_told() -> None:
+    line = ["detector", "demo", "cfg/coco.data", "cfg/my.cfg", "my.weights", "road.mp4", "-out_filename"]
+    with pytest.warns(LookonceWarning, match=r"out/res\.avi: copies are called as what they are of: .* folder out"):
+        translate([*line, "out/res.avi"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        translate([*line, "out/road.avi"])

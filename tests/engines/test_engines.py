@@ -7,9 +7,20 @@ import numpy as np
 import pytest
 from conftest import DETECTOR, Child, model_of
 
-from lookonce.engines import available_engines, engine, open_engine
+from lookonce import benchmark
+from lookonce.benchmark import measure
+from lookonce.engines import (
+    Engine,
+    EngineKind,
+    Precision,
+    available_engines,
+    available_precisions,
+    engine,
+    open_engine,
+    openvino,
+)
 from lookonce.errors import EngineError
-from lookonce.graph import build
+from lookonce.graph import Graph, build
 
 ENGINES = ["openvino", "onnxruntime"]
 
@@ -51,9 +62,10 @@ def test_threads_do_not_disturb_each_other(name: str, batch: int) -> None:
 
 def test_what_cannot_be_done_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = build(model_of(DETECTOR))
-    with pytest.raises(EngineError, match="threads=0: wanted at least 1"):
-        open_engine(graph, threads=0)
-    with pytest.raises(EngineError, match="onnxruntime has no bf16"):
+    for threads in (0, -1, 100_000):
+        with pytest.raises(EngineError, match=f"threads={threads}: wanted a whole number from 1 to 1024, or None"):
+            open_engine(graph, threads=threads)
+    with pytest.raises(EngineError, match="no bf16 on the CPU; wanted precision f32, or engine openvino"):
         open_engine(graph, "onnxruntime", "bf16")
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match="pip install openvino"):
@@ -67,7 +79,7 @@ def test_an_unknown_engine_is_refused_with_those_that_there_are(child: Child, tm
     (tmp_path / "net.cfg").write_text(DETECTOR)
     code = "import sys, lookonce; lookonce.load(sys.argv[1], 'random', engine='torch')"
     done = child("-W", "ignore", "-c", code, str(tmp_path / "net.cfg"), memory=8 << 30)
-    assert "EngineError: engine 'torch' is not known; there are auto, openvino, onnxruntime" in done.err
+    assert "EngineError: engine='torch': wanted auto, openvino or onnxruntime" in done.err
 
 
 def test_without_openvino_onnx_runtime_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,3 +124,54 @@ def test_no_connection_is_opened_and_nothing_is_written_home(child: Child, tmp_p
     done = child("-W", "ignore", "-c", NO_SOCKETS, str(tmp_path / "net.cfg"), HOME=str(home), memory=8 << 30)
     assert (done.code, done.err) == (0, "")
     assert done.out.endswith(" []\n")
+
+
+# ---------------------------------------------------------------------- what there is to measure
+@pytest.mark.parametrize("able", [True, False], ids=["bf16", "no bf16"])
+def test_all_that_an_engine_can_do_here_is_measured(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this processor lacks bf16, f32 runs in its place."""
+    monkeypatch.setattr(openvino, "has_bf16", lambda: able)
+    opened = []
+
+    def opening(graph: Graph, name: EngineKind, precision: Precision, threads: int | None) -> Engine:
+        opened.append((name, precision))
+        return open_engine(graph, name, "f32", threads)
+
+    monkeypatch.setattr(benchmark, "open_engine", opening)
+    assert available_precisions("auto") == available_precisions("openvino") == (("f32", "bf16") if able else ("f32",))
+    assert available_precisions("onnxruntime") == ("f32",)
+    figures = measure(model_of(DETECTOR), seconds=0.01)
+    rough = [("openvino", "bf16")] if able else []
+    assert opened == [("openvino", "f32"), *rough, ("onnxruntime", "f32")]
+    assert len(figures) == len(opened)
+    assert all(figure.forward > 0 for figure in figures)
+
+
+@pytest.mark.parametrize(
+    ("engines", "precisions", "pairs"),
+    [
+        ([], ["f32"], [("openvino", "f32"), ("onnxruntime", "f32")]),
+        ([], ["bf16"], [("openvino", "bf16")]),
+        (["onnxruntime"], [], [("onnxruntime", "f32")]),
+        (["openvino"], [], [("openvino", "f32"), ("openvino", "bf16")]),
+        (["onnxruntime"], ["bf16"], [("onnxruntime", "bf16")]),             # asked for: refused when it is opened
+    ],
+)
+def test_what_is_asked_is_measured(
+    engines: list[EngineKind],
+    precisions: list[Precision],
+    pairs: list[tuple[EngineKind, Precision]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(openvino, "has_bf16", lambda: True)
+    assert benchmark._pairs(engines, precisions) == pairs
+
+
+def test_a_precision_that_no_engine_can_do_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "has_bf16", lambda: False)
+    for precisions in (["bf16"], ["f32", "bf16"]):
+        with pytest.raises(EngineError, match="no bf16 arithmetic; wanted precision f32, or auto"):
+            measure(model_of(DETECTOR), precisions=precisions, seconds=0.01)  # type: ignore[arg-type]
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="no engine is installed"):
+        measure(model_of(DETECTOR))

@@ -142,5 +142,24 @@ def test_the_file_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pyte
 
 def test_without_pyav_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(EngineError, match=r"pip install lookonce\[video\]"):
+    with pytest.raises(EngineError, match="pip install av"):
         VideoWriter(tmp_path / "a.mp4", 25.0)
+
+
+def test_frames_of_a_live_source_keep_their_time(tmp_path: Path) -> None:
+    """Every fifth was looked at: they are a fifth of a second apart, not a twenty-fifth."""
+    writer = VideoWriter(tmp_path / "a.mp4", 25.0)
+    for number, level in enumerate(LEVELS):
+        writer.add(grey(level), number / 5)
+    writer.close()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times == pytest.approx([number / 5 for number in range(len(LEVELS))], abs=0.001)
+
+
+def test_two_frames_at_one_time_follow_each_other(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4", 25.0)
+    for level in LEVELS:
+        writer.add(grey(level), 0.0)
+    writer.close()
+    assert len(written(tmp_path / "a.mp4")[0]) == len(LEVELS)
