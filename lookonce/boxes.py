@@ -42,6 +42,16 @@ def nms_kind(name: str, beta: float) -> NmsKind:
     return NMS_KINDS[name](beta)
 
 
+def to_xywh(xyxy: Array) -> Array:
+    """Left, top, width, height of boxes (..., 4) given as left, top, right, bottom."""
+    return namespace(xyxy).concat([xyxy[..., :2], xyxy[..., 2:] - xyxy[..., :2]], axis=-1)
+
+
+def to_xyxy(xywh: Array) -> Array:
+    """Left, top, right, bottom of boxes (..., 4) given as left, top, width, height."""
+    return namespace(xywh).concat([xywh[..., :2], xywh[..., :2] + xywh[..., 2:]], axis=-1)
+
+
 def area(box: Array) -> Array:
     """Areas (...,) of boxes (..., 4)."""
     return (box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1])

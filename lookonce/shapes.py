@@ -10,8 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or sys.modules.get("jaxtyping"):
-    from jaxtyping import Bool, Float32, Int64, Real, UInt8
+    from jaxtyping import Bool, Float32, Float64, Int64, Real, UInt8
 else:
-    Bool = Float32 = Int64 = Real = UInt8 = Any
+    Bool = Float32 = Float64 = Int64 = Real = UInt8 = Any
 
-__all__ = ["Bool", "Float32", "Int64", "Real", "UInt8"]
+__all__ = ["Bool", "Float32", "Float64", "Int64", "Real", "UInt8"]

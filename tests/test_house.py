@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wordtree": set(),
     "darknet": set(),
     "detections": {"boxes"},
+    "truth": {"boxes"},
     "pictures": {"boxes"},
     "draw": {"pictures", "detections"},
     "layers": {"darknet"},
@@ -44,6 +45,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": {"pictures", "darknet", "video"},
     "results": {"detections"},
     "copies": {"detections", "draw", "sources", "video"},
+    "data": {"truth", "pictures", "darknet", "boxes", "wordtree", "draw", "detections"},        # never a network
+    "evaluate": {"detections", "truth", "boxes", "wordtree"},                                   # never a network
+    "report": {"evaluate", "draw", "pictures", "detections", "truth"},
+    "exam": {"detector", "classifier", "data", "evaluate", "report", "pictures", "detections"},
     "cli": set(),                                   # everything; checked apart
 }
 
@@ -61,6 +66,9 @@ ONLY_IN: dict[str, set[str]] = {
     "typer": {"cli"},
     "rich": {"cli"},
     "safetensors": {"model/onefile.py"},
+    "matplotlib": {"report", "data/plots.py"},
+    "jinja2": {"report"},
+    "hotcoco": {"evaluate/tide.py"},
     "urllib": {"zoo/download.py"},
     "http": {"zoo/download.py"},
     "socket": set(),

@@ -1,0 +1,1 @@
+"""Pictures and truths: datasets in the forms that people keep them. Knows no network."""

@@ -1,0 +1,1 @@
+"""Exam: a detector or classifier, a dataset, a protocol; what it says and the figures out."""

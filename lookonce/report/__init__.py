@@ -1,0 +1,1 @@
+"""Pages and plots: figures and galleries as one HTML file."""
