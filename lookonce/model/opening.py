@@ -97,10 +97,12 @@ def _network(model: str | Path, allow_paths: bool) -> Network:
     if path is not None:
         return Network.build(Cfg.read(path), memory_limit())
     path = Path(model)
+    if path.suffix == ".onnx":
+        raise CfgError(f"{path}: ONNX is written, not read back; give the cfg or the .safetensors that it was made of")
     if not files.exists(path) and path.suffix != ".cfg":
         known = nearest(str(model), zoo.networks().keys())
         raise CfgError(
-            f"{shown(str(model), 80)}: is neither a network of the zoo{known} nor a file; "
+            f"{shown(str(model), 80)}: is neither a file nor a network of the zoo{known or ';'} "
             "`lookonce model list` shows the zoo"
         )
     return Network.build(Cfg.read(path, Place(anywhere=allow_paths, bundled=zoo.bundled_files())), memory_limit())

@@ -224,7 +224,7 @@ def test_when_nothing_can_be_read_the_request_cannot_be_served(
         (["detect", "a.jpg", *NET[:4], "--names", "coco"], 2, "80 names, but the network has 2 classes"),
         (["detect", "a.jpg", "--engine", "torch"], 2, "'--engine'"),
         (["model", "shwo", "net.cfg"], 2, "did you mean model show?"),
-        (["model", "show", "nothing"], 2, "neither a network of the zoo nor a file"),
+        (["model", "show", "nothing"], 2, "neither a file nor a network of the zoo"),
         (["model", "pull", "yolov1"], 2, "no weights of this network were published"),
         (["model", "cut", "net.cfg", "9", "-w", "net.weights", "-o", "x"], 2, "has 3 layers"),
         (["model", "convert", "net.cfg", "-w", "net.weights", "-o", "x.pth"], 2, "wanted a name that ends in"),
