@@ -34,6 +34,7 @@ MAX_PIXELS = 40_000_000          # 120 MB of RGB; a picture of 20 KB can ask for
 MAX_SIDE = 16_384
 MAX_SCANS = 100                  # of a progressive JPEG: 125 KB of scans can hold a core for seconds
 MAX_WEBP_PIXELS = 16_000_000     # Pillow holds a WebP four times
+HEADER = 1 << 16                 # where a JPEG's sizes and its orientation are nearly always
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 EXIF, ORIENTATION = b"Exif\0\0", 0x0112
@@ -65,6 +66,32 @@ def decode(data: bytes, name: str = "<bytes>", *, upright: bool = True) -> UInt8
         if data[:3] == b"\xff\xd8\xff":
             return _decode_jpeg(data, name, upright)
         return _decode_others(data, name, upright)
+
+
+def size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
+    """Width and height that `read` would give, from the file's header: nothing is decoded. Raises InputError."""
+    name = str(path)
+    with files.open_regular(Path(path), InputError) as file, _as_input_errors(name):
+        data = file.read(HEADER)
+    with _as_input_errors(name):
+        if data[:3] != b"\xff\xd8\xff":
+            data = files.read_bytes(Path(path), MAX_BYTES, InputError)
+            plugin = next((plugin for magic, plugin in FORMATS if data.startswith(magic)), None)
+            if plugin is None or (plugin is WebPImageFile and data[8:12] != b"WEBP") or b"eXIf" in data:
+                height, width, _ = decode(data, name, upright=upright).shape        # says what is wrong, or turns it
+                return width, height
+            with plugin(io.BytesIO(data)) as image:
+                (width, height), orientation = image.size, _orientation_of(image) if upright else 1
+        else:
+            try:
+                height, width, *_ = decode_jpeg_header(data)
+            except (KeyError, ValueError):                  # an odd sampling, or a long way to the sizes
+                data = files.read_bytes(Path(path), MAX_BYTES, InputError)
+                with JpegImageFile(io.BytesIO(data.replace(EXIF, b"exif\0\0"))) as image:
+                    width, height = image.size
+            orientation = _orientation(_exif_of(data)) if upright else 1
+        _check_size(int(width), int(height), name)
+    return (int(height), int(width)) if orientation in (5, 6, 7, 8) else (int(width), int(height))
 
 
 def from_pillow(image: Image.Image, *, upright: bool = True) -> UInt8[np.ndarray, "H W 3"]:

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Every room may look into these:
 EVERYWHERE = {"arrays", "errors", "files", "shapes"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": {"classifier", "detections", "detector", "errors", "loading", "model"},
+    "__init__": {"classifier", "data", "detections", "detector", "errors", "exam", "loading", "model"},
     "errors": set(),
     "shapes": set(),
     "arrays": set(),
@@ -61,7 +61,7 @@ ONLY_IN: dict[str, set[str]] = {
     "openvino": {"engines/openvino.py"},
     "onnxruntime": {"engines/onnxruntime.py"},
     "simplejpeg": {"pictures.py"},
-    "PIL": {"pictures.py", "draw.py", "runner.py"},
+    "PIL": {"pictures.py", "draw.py", "runner.py", "report/pictures.py"},
     "av": {"video"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -30,9 +30,10 @@ class Problem(NamedTuple):
 class Item(NamedTuple):
     """One picture: what result files call it, where it lies, and its truth.
 
-    `name` is VOC's id, COCO's image id as text, otherwise the file's name without suffix. `size` is (width, height) as
-    the labels say, None if they do not. `labels` is the file that holds the truth, None if there is none. `member` is
-    the picture's name inside `path` where that is an archive.
+    `name` is VOC's id, COCO's image id as text, CLASS/NAME in folders of classes, otherwise the file's name without
+    suffix. `size` is (width, height) as the labels say, None if they do not. `labels` is the file that holds the truth,
+    None if there is none. `member` is the picture's name inside `path` where that is an archive. `absent` are classes
+    that somebody looked for and did not find (Open Images): of the others nothing is known there.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Item(NamedTuple):
     truth: Truth
     labels: Path | None = None
     member: str | None = None
+    absent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ class Dataset:
     """Pictures with truths of one set of classes.
 
     `format` is the form of its files (voc, coco, ...), `path` what it was opened by. `numbers` are the classes' numbers
-    in its files where these are not 0, 1, 2, ... (COCO's category ids). `problems` is everything that reading found.
+    in its files where these are not 0, 1, 2, ... (COCO's category ids; -1 for a name that has none). `above` are, for
+    each class, all classes above it in a hierarchy (Open Images), empty without one. `problems` is everything that
+    reading found.
     """
 
     format: str
@@ -57,6 +61,7 @@ class Dataset:
     items: tuple[Item, ...]
     numbers: tuple[int, ...] = ()
     problems: tuple[Problem, ...] = ()
+    above: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
