@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookonce.classifier import Answer, Classifier
+    from lookonce.data import open_dataset
     from lookonce.detections import Detection, Detections
     from lookonce.detector import Detector
     from lookonce.errors import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         LookonceWarning,
         WeightsError,
     )
+    from lookonce.exam import Exam
     from lookonce.loading import load
     from lookonce.model import Model, open_model
 
@@ -49,8 +51,10 @@ _HOMES = {
     "LookonceError": "errors",
     "LookonceWarning": "errors",
     "WeightsError": "errors",
+    "Exam": "exam",
     "load": "loading",
     "Model": "model",
+    "open_dataset": "data",
     "open_model": "model",
 }
 
@@ -65,12 +69,14 @@ __all__ = [
     "Detector",
     "DownloadError",
     "EngineError",
+    "Exam",
     "InputError",
     "LookonceError",
     "LookonceWarning",
     "Model",
     "WeightsError",
     "load",
+    "open_dataset",
     "open_model",
 ]
 

@@ -15,21 +15,26 @@ import typer
 from typer.exceptions import TyperException
 
 from lookonce import __version__
-from lookonce.cli import bench, classify, darknet, detect, model
+from lookonce.cli import bench, classify, darknet, data, detect, judge, model
 from lookonce.errors import ExitCode, LookonceError, LookonceWarning, nearest, shown
 
 app = typer.Typer(
     name="lookonce",
-    help="The networks of Darknet in Python: detect, classify, measure, convert.",
+    help="The networks of Darknet in Python: detect, classify, judge, measure, convert.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 app.command("detect")(detect.detect)
 app.command("classify")(classify.classify)
+app.command("val")(judge.val)
+app.command("judge")(judge.judge)
+app.command("rescore")(judge.rescore)
 app.command("bench")(bench.bench)
-app.add_typer(model.app, name="model")
 app.command("darknet", context_settings=darknet.AS_IT_IS)(darknet.darknet)
+GROUPS = {"model": model.app, "data": data.app}
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
 def _print_version(asked: bool) -> None:
@@ -97,12 +102,15 @@ def _usage(problem: TyperException, arguments: Sequence[str]) -> str:
         return ""
     if text.startswith("No such command"):
         word = text.split("'")[1] if "'" in text else ""
-        guess = nearest(word, [*(command.name or "" for command in app.registered_commands), "model"])
-        inside = nearest(word, (command.name or "" for command in model.app.registered_commands))
-        return f"no verb {word!r}{guess or inside.replace('mean ', 'mean model ')}; `lookonce --help` shows them"
+        guess = nearest(word, [*(command.name or "" for command in app.registered_commands), *GROUPS])
+        for name, group in () if guess else GROUPS.items():
+            inside = nearest(word, (command.name or "" for command in group.registered_commands))
+            guess = guess or inside.replace("mean ", f"mean {name} ")
+        return f"no verb {word!r}{guess or ';'} `lookonce --help` shows them"
     # Typer's values are checked by pydantic, which speaks of inputs and errors.
     text = re.sub(r"Input should be ([^,]*).*", r"wanted \1", text).replace("Value error, ", "")
-    verb = itertools.takewhile(lambda word: not word.startswith("-"), arguments[: 1 + (arguments[:1] == ["model"])])
+    deep = 2 if arguments and arguments[0] in GROUPS else 1
+    verb = itertools.takewhile(lambda word: not word.startswith("-"), arguments[:deep])
     where = " ".join(["lookonce", *verb])
     return f"{text.rstrip('.')}; `{where} --help` shows how"
 

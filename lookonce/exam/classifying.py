@@ -1,0 +1,53 @@
+"""ClassExam: a dataset of classified pictures, and how often a classifier is right, flat and down a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lookonce.classifier import Classifier
+from lookonce.data import Dataset
+from lookonce.errors import DataError, warn
+from lookonce.evaluate.classify import ClassifyFigures, DepthFigures, by_depth, classify
+from lookonce.evaluate.mapping import shared_names
+from lookonce.exam.paper import Complain, Progress, read_all
+
+
+class ClassExam:
+    """Pictures with one class each. `label` (P,) numbers the classifier's classes.
+
+    Raises DataError if a picture has no class or several, or one that the classifier does not know.
+    """
+
+    def __init__(self, dataset: Dataset, theirs: Sequence[str]) -> None:
+        if not dataset.items:
+            raise DataError(f"{dataset.path}: holds no picture, so there is nothing to judge")
+        shared = shared_names(theirs, dataset.names)
+        if shared.only_ours:
+            raise DataError(
+                f"{dataset.path}: {len(shared.only_ours)} of its classes are none of the classifier's: "
+                f"{', '.join(shared.only_ours[:3])}; wanted names of its classes"
+            )
+        number = {int(ours): theirs for theirs, ours in enumerate(shared.to.tolist()) if ours >= 0}
+        labels = []
+        for item in dataset.items:
+            if len(item.truth.classes) != 1:
+                raise DataError(f"{item.path}: has {len(item.truth.classes)} classes, wanted one a picture")
+            labels.append(number[item.truth.classes[0]])
+        self.dataset = dataset
+        self.label = np.array(labels, np.int64)
+
+    def run(
+        self, classifier: Classifier, complain: Complain = warn, progress: Progress = lambda done, total: None
+    ) -> tuple[ClassifyFigures, DepthFigures | None]:
+        """Top-1 and top-5, with a tree the accuracy at each depth. A picture that cannot be read counts as wrong."""
+        unknown = np.full(len(classifier.names), np.nan, np.float32)
+        paper = read_all(self.dataset, complain, progress, upright=not classifier.runner.compat)
+        rows = [unknown if picture is None else classifier.probabilities(picture) for picture in paper]
+        probability = np.stack(rows)
+        depths = None
+        if classifier.tree is not None:
+            leaves = np.where(classifier.tree.leaf, np.nan_to_num(probability, nan=-1), -1)
+            depths = by_depth(classifier.tree, np.where(leaves.max(1) > 0, leaves.argmax(1), -1), self.label)
+        return classify(probability, self.label), depths
