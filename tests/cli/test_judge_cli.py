@@ -285,6 +285,23 @@ def test_coco_figures_of_a_real_model(shared: Path, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.shared
+@pytest.mark.parametrize("name", ["yolo-fastest-1.1", "yolo-fastest-1.1-xl"])
+def test_the_kinds_of_errors_of_a_real_model_sum_up_to_its_objects(
+    name: str, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = [word.replace(REAL, name) for word in real(shared)]
+    document = judged(capsys, "val", "--data", str(shared / "data" / "coco-val128"), *model, "--errors")
+    for each, row in document["classes"].items():
+        shares = document["errors"][each]
+        if row["objects"]:
+            parts = [value * row["objects"] for value in shares.values()]
+            assert parts == pytest.approx([round(part) for part in parts])
+            assert sum(parts) == pytest.approx(row["objects"])
+        else:
+            assert set(shares.values()) == {None}
+
+
+@pytest.mark.shared
 def test_a_coco_model_is_judged_on_voc_by_the_classes_they_share(
     shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import lookonce
+from lookonce.exam import reported
 from lookonce.report import page
 from lookonce.report.contents import (
     Bin,
@@ -415,3 +417,23 @@ def test_a_page_of_few_things_has_no_error_either(which: str, quiet: Tab, tmp_pa
     page.write(report, tmp_path / "a.html")
     quiet.open((tmp_path / "a.html").as_uri() + "#class=dog&score=0.3")
     quiet.run("1")
+
+
+@pytest.mark.shared
+def test_the_page_of_a_real_exam_filters_its_gallery(quiet: Tab, shared: Path, tmp_path: Path) -> None:
+    models = shared / "models"
+    detect = lookonce.load(
+        models / "yolo-fastest-1.1-xl.cfg", models / "yolo-fastest-1.1-xl.weights", "coco", threshold=0.005
+    )
+    assert isinstance(detect, lookonce.Detector)
+    exam = lookonce.Exam(lookonce.open_dataset(shared / "data" / "coco-val128"), "coco", detect.names)
+    answers = exam.answers(list(exam.run(detect)))
+    report = reported(exam, answers, exam.judge(answers), [], title="a real exam")
+    size = page.write(report, tmp_path / "page.html")
+    assert 500_000 < size < 5_000_000
+    address = (tmp_path / "page.html").as_uri()
+    quiet.open(address)
+    assert quiet.run(SHOWN) == expected(report)
+    quiet.open(f"{address}#class=person&kind=background")
+    assert quiet.run(SHOWN) == expected(report, "person", ("background",))
+    assert 0 < len(expected(report, "person", ("background",))) < len(report.pictures)
