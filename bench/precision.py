@@ -14,10 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from lookonce.boxes import iou
-from lookonce.detections import Detections
+from lookonce.detections import COCO_NUMBERS, Detections
 from lookonce.detector import Detector
 from lookonce.model import open_model
-from lookonce.results import COCO_NUMBERS
 
 SHARED = Path(__file__).parents[2] / "shared"
 SEEN = 0.05                              # boxes of at least this score count for the drift

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,35 @@ import numpy as np
 
 from lookonce.errors import shown
 from lookonce.shapes import Bool, Float32, Int64
+
+# What VOC, COCO and Darknet's lists call the same thing, without spaces.
+SYNONYMS = {
+    "aeroplane": "airplane",
+    "motorbike": "motorcycle",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+    "hairdryer": "hairdrier",
+}
+
+# COCO's classes in its order, by supercategory.
+COCO_GROUPS = (
+    ("person",),
+    ("bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
+    ("traffic light", "fire hydrant", "stop sign", "parking meter", "bench"),
+    ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"),
+    ("backpack", "umbrella", "handbag", "tie", "suitcase"),
+    ("frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard",
+     "surfboard", "tennis racket"),
+    ("bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl"),
+    ("banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake"),
+    ("chair", "couch", "potted plant", "bed", "dining table", "toilet"),
+    ("tv", "laptop", "mouse", "remote", "keyboard", "cell phone"),
+    ("microwave", "oven", "toaster", "sink", "refrigerator"),
+    ("book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
+)  # fmt: skip
+
+# COCO's category numbers leave ten out of 1 to 90.
+COCO_NUMBERS = tuple(sorted(set(range(1, 91)) - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}))
 
 
 class Detection(NamedTuple):
@@ -91,3 +121,20 @@ def summary(found: Detections) -> str:
     """What was found, by falling count: `2 dog, 1 truck`, or `nothing found`."""
     counts = Counter(shown(one.name) for one in found)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
+
+
+def plain_name(name: str) -> str:
+    """What names of the same class have in common: no case, spaces, hyphens or underscores, COCO's word for it."""
+    bare = name.casefold().translate({ord(c): None for c in " -_"})
+    return SYNONYMS.get(bare, bare)
+
+
+@functools.lru_cache(maxsize=16)
+def coco_numbers(names: tuple[str, ...]) -> tuple[int, ...]:
+    """The category number of each class in COCO's results: COCO's own if these are its 80, else counted from 1."""
+    coco = (plain_name(name) for group in COCO_GROUPS for name in group)
+    number_of = dict(zip(coco, COCO_NUMBERS, strict=True))
+    plain = [plain_name(name) for name in names] if len(names) == len(COCO_NUMBERS) else []
+    if set(plain) == number_of.keys():
+        return tuple(number_of[name] for name in plain)
+    return tuple(range(1, len(names) + 1))

@@ -12,12 +12,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from lookonce import files
-from lookonce.detections import Detections, summary
+from lookonce.detections import Detections, coco_numbers, summary
 from lookonce.errors import DataError, shown
-
-# COCO's category numbers leave ten out of 1 to 90.
-COCO_MISSING = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
-COCO_NUMBERS = tuple(number for number in range(1, 91) if number not in COCO_MISSING)
 
 MOST_ROWS = 300                     # of a picture in a table
 
@@ -129,8 +125,8 @@ class _Names:
 class CocoWriter:
     """COCO's results: image_id, category_id, bbox as x, y, width, height cut at the edge, score.
 
-    The id is the number at the end of the file's name, as Darknet takes it, or the name if it ends in none. The 80
-    classes of COCO get their category numbers, other classes count from 1.
+    The id is the number at the end of the file's name, as Darknet takes it, or the name if it ends in none. Classes
+    have the numbers of `coco_numbers`: the 80 of COCO its own, others count from 1.
     """
 
     def __init__(self, out: IO[str], about: Mapping[str, Any]) -> None:
@@ -141,10 +137,10 @@ class CocoWriter:
 
     def add(self, file: str, found: Detections, frame: int | None = None) -> None:
         image = self._names.number(file, frame)
+        numbers = coco_numbers(found.names)
         for label, _, score, (left, top, right, bottom) in found.clipped():
-            category = COCO_NUMBERS[label] if len(found.names) == 80 else label + 1
             box = [round(x, 3) for x in (left, top, right - left, bottom - top)]
-            row = {"image_id": image, "category_id": category, "bbox": box, "score": round(score, 6)}
+            row = {"image_id": image, "category_id": numbers[label], "bbox": box, "score": round(score, 6)}
             self._out.write(("\n" if self._first else ",\n") + json.dumps(row))
             self._first = False
 

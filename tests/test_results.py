@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lookonce import zoo
 from lookonce.detections import Detection, Detections
 from lookonce.errors import DataError
 from lookonce.results import TO_FOLDER, TO_STREAM, open_writer
@@ -135,10 +136,11 @@ def test_coco_rows_have_the_corner_the_size_and_the_score_of_the_box_inside_the_
 def test_coco_numbers_its_80_classes_from_1_to_90_with_gaps() -> None:
     """As Darknet's coco_ids, and as in the annotations that pycocotools reads."""
     assert len(COCO) == 80
-    names = tuple(f"class {label}" for label in range(80))
-    rows = [Detection(label, names[label], 0.5, (1.0, 2.0, 3.0, 4.0)) for label in range(80)]
-    found = strict_json(write("coco", [("1.jpg", detections(rows, names), None)]))
-    assert [row["category_id"] for row in found] == COCO
+    coco, other = zoo.name_lists()["coco"], tuple(f"class {label}" for label in range(80))
+    for names, numbers in ((coco, COCO), (coco[::-1], COCO[::-1]), (other, [*range(1, 81)])):
+        rows = [Detection(label, names[label], 0.5, (1.0, 2.0, 3.0, 4.0)) for label in range(80)]
+        found = strict_json(write("coco", [("1.jpg", detections(rows, names), None)]))
+        assert [row["category_id"] for row in found] == numbers
 
 
 IDS = {"000000581781.jpg": 581781, "COCO_val2014_000000000042.jpg": 42, "in_7/img-3.jpg": 3, "img3b.png": "img3b",

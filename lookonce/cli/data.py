@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 app = typer.Typer(name="data", help="Check, count, convert, split and show datasets.", no_args_is_help=True)
 
 DATASET = "Which dataset"
+# What files of a dataset are called that no picture's entry names.
+LABELS = (".txt", ".list", ".xml", ".csv", ".zip", ".tar", ".gz", ".tgz", "hierarchy.json")
 
 PathArgument = Annotated[
     Path, typer.Argument(help="A folder, a .data, .json, .csv or list file, or a .zip.", metavar="PATH")
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="The part to take, such as train or val.", rich_help_panel=DATASET)
+    str | None,
+    typer.Option("--split", help="The part to take: train, val, ..., or a list, PATH.txt.", rich_help_panel=DATASET),
 ]
 FormatOption = Annotated[
     str | None, typer.Option("--format", help="The form of its files. [default: found out]", rich_help_panel=DATASET)
@@ -57,23 +61,27 @@ def check(
     """
     from lookonce.data.check import check as find
 
+    out = None if report == Path("-") else report
+    if out is not None:
+        options.refuse_to_replace(out, [path, names], "--json")
     dataset = _opened(path, split, format, names, lenient=True)
+    _refuse_to_replace_data(out, dataset, names)
     with Reporter(quiet) as reporter:
         found = find(dataset, _progress(reporter, "pictures"))
     if report == Path("-"):
         print(json.dumps(found.json(), indent=1))
     else:
         if report is not None:
-            _write_json(found.json(), report, [path, names])
+            _write_json(found.json(), report)
         for kind, count in found.counts().items():
             mine = [problem for problem in found.problems if problem.kind == kind]
             print(f"{'error' if mine[0].is_error else 'warning'}: {kind}, {count:,}")
             for problem in mine:
                 print(f"  {shown(str(problem), 2000)}")
-        print(
-            f"{found.errors:,} errors and {found.warnings:,} warnings in {found.pictures:,} pictures "
-            f"with {found.objects:,} objects"
-        )
+        what = f"with {found.objects:,} objects"
+        if found.classes and not found.objects:
+            what = f"of {found.classes:,} classes"
+        print(f"{found.errors:,} errors and {found.warnings:,} warnings in {found.pictures:,} pictures {what}")
     return ExitCode.CHECK_FAILED if found.errors or (strict and found.warnings) else ExitCode.OK
 
 
@@ -97,6 +105,8 @@ def stats(
     from lookonce.data.stats import stats as count
 
     dataset = _opened(path, split, format, names)
+    if plots is not None:
+        _refuse_folder_of_pictures(plots, dataset)
     with Reporter(quiet) as reporter:
         figures = count(dataset, _progress(reporter, "pictures"))
         if plots is not None:
@@ -108,7 +118,9 @@ def stats(
         print(json.dumps(figures.json(), indent=1))
         return ExitCode.OK
     _print_table(figures.rows())
-    print("width and height relative to the picture, aspect: median (5 % to 95 %); S, M, L: area below 32², 96², above")
+    if not figures.is_of_pictures:
+        print("width and height relative to the picture, aspect: median (5 % to 95 %)", end="; ")
+        print("S, M, L: area below 32², 96², above")
     for line in figures.lines():
         print(line)
     return ExitCode.OK
@@ -139,7 +151,7 @@ def convert(
 
     dataset = _opened(path, split, format, names)
     write_dataset(dataset, out, to, copy=copy)
-    Reporter(quiet).say(f"{out}: {len(dataset):,} pictures and {_objects(dataset):,} objects as {to}")
+    Reporter(quiet).say(f"{out}: {_contents(dataset, ' and ')} as {to}")
     return ExitCode.OK
 
 
@@ -157,21 +169,30 @@ def split(
     strict: options.Strict = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Share a dataset out: each class alike, equal pictures together. Lists of pictures are written, nothing else.
+    """Share a dataset out: each class alike, equal pictures together. Pictures stay where they are.
+
+    Written are a list of each part and what opens it; the words for `lookonce val` are printed.
 
     lookonce data split photos.data -o lists --shares train=.8,val=.2
 
     lookonce data split VOCdevkit/VOC2007 --split trainval -o mine --shares train=.7,val=.2,test=.1 --seed 1
     """
-    from lookonce.data.split import parse_shares, write_lists
+    from lookonce.data.split import parse_shares, write_parts
     from lookonce.data.split import split as share_out
 
     wanted = parse_shares(shares)
     dataset = _opened(path, part, format, names)
     with Reporter(quiet) as reporter:
         parts = share_out(dataset, wanted, seed, _progress(reporter, "pictures"))
-    for written, (name, each) in zip(write_lists(parts, out), parts.items(), strict=True):
-        print(f"{name}: {len(each):,} pictures, {_objects(each):,} objects  {written}")
+    for written, (name, each) in zip(write_parts(parts, out), parts.items(), strict=True):
+        print(f"{name}: {_contents(each, ', ')}  {written.list}")
+        if written.opened is None:
+            print("  for other programs: by itself no part of an archive's split can be opened here")
+            continue
+        words = ["--data", str(written.opened)]
+        if written.split is not None:
+            words += ["--split", str(written.split), *(["--format", format] if format is not None else [])]
+        print(f"  {shlex.join(words)}")
     return ExitCode.OK
 
 
@@ -205,7 +226,10 @@ def anchors(
     side = options.parse_size(size)
     assert side is not None                                  # it has a default
     input = (side, side) if isinstance(side, int) else side
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise DataError(f"--plot {plot}: wanted a name that ends in .png")
     dataset = _opened(path, split, format, names)
+    _refuse_to_replace_data(plot, dataset, names)
     with Reporter(quiet) as reporter:
         shapes = shapes_of(dataset, input, resize, _progress(reporter, "pictures"))
         found = cluster(shapes, k, seed=seed)
@@ -248,6 +272,7 @@ def show(
 
     options.refuse_to_replace(out, [path, names])
     dataset = _opened(path, split, format, names)
+    _refuse_to_replace_data(out, dataset, names)
     items = _holding(dataset, name)
     chosen = [items[place * len(items) // min(count, len(items))] for place in range(min(count, len(items)))]
     what = f" with {name}" if name is not None else ""
@@ -277,8 +302,13 @@ def _progress(reporter: Reporter, what: str) -> Callable[[int, int], None]:
     return lambda done, count: reporter.progress(f"{done:,} of {count:,} {what}")
 
 
-def _objects(dataset: Dataset) -> int:
-    return sum(len(item.truth) for item in dataset.items)
+def _contents(dataset: Dataset, between: str) -> str:
+    """`12 pictures and 18 objects`, or if there are no boxes `12 pictures of 2 classes`."""
+    objects = sum(len(item.truth) for item in dataset.items)
+    classes = len({label for item in dataset.items for label in item.truth.classes})
+    if classes and not objects:
+        return f"{len(dataset):,} pictures of {classes:,} classes"
+    return f"{len(dataset):,} pictures{between}{objects:,} objects"
 
 
 def _holding(dataset: Dataset, name: str | None) -> Sequence[Item]:
@@ -306,10 +336,30 @@ def _thumbnail(item: Item) -> Thumbnail:
     return Thumbnail(where(item) if item.member else item.path.name, item.path, item.truth, data)
 
 
-def _write_json(document: object, path: Path, inputs: Sequence[Path | None]) -> None:
+def _refuse_folder_of_pictures(plots: Path, dataset: Dataset) -> None:
+    """Raise DataError if pictures of the dataset lie in the folder: a plot might replace one, or be taken for one."""
+    folders = {item.path.parent for item in dataset.items if item.member is None}
+    if any(folder.resolve() == plots.resolve() for folder in folders):
+        raise DataError(f"--plots {plots}: holds pictures of the dataset; wanted another folder")
+
+
+def _refuse_to_replace_data(out: Path | None, dataset: Dataset, names: Path | None) -> None:
+    """Raise DataError if `out` is a file of the dataset: a picture, labels, or what looks like a list or table."""
+    from lookonce.data.coco import FILE
+
+    if out is None or not out.is_file():
+        return
+    if out.name.lower().endswith(LABELS) or FILE.fullmatch(out.name):
+        raise DataError(f"{out}: is there already, and is what labels or a list are called; wanted another name")
+    there = {path for item in dataset.items for path in (item.path, item.labels)} | {dataset.path, names}
+    for path in there:
+        if path is not None and path.is_file() and path.samefile(out):
+            raise DataError(f"{out}: is a file of the dataset, which is read; wanted another name")
+
+
+def _write_json(document: object, path: Path) -> None:
     from lookonce import files
 
-    options.refuse_to_replace(path, inputs)
     with files.write_atomically(path) as file:
         file.write(json.dumps(document, indent=1).encode())
     print(f"written: {path}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from lookonce.cli.verdict import (
     AsJson,
     Asked,
     Data,
+    DataFormat,
     Errors,
     LeastMap,
     Map,
@@ -27,9 +29,10 @@ from lookonce.cli.verdict import (
     Split,
     conclude,
     finite,
+    prepared,
     say_shared,
 )
-from lookonce.errors import ExitCode, shown
+from lookonce.errors import CfgError, ExitCode, shown
 
 if TYPE_CHECKING:
     from lookonce.classifier import Classifier
@@ -49,6 +52,7 @@ def val(
     weights: options.Weights = None,
     names: options.Names = None,
     split: Split = None,
+    format: DataFormat = None,
     protocol: ProtocolName = "auto",
     map_file: Map = None,
     size: options.Size = None,
@@ -90,8 +94,8 @@ def val(
     from lookonce.detector import Detector
 
     if out is not None:
-        options.refuse_to_replace(out, [data, model, weights, names, against])
-    dataset = open_dataset(data, split=split)
+        options.refuse_to_replace(out, [data, model, weights, names, against, map_file, similar])
+    dataset = open_dataset(data, split=split, format=format)
     opened = options.opened(model, weights, names, size, allow_paths, allow_nonfinite)
     compat: Literal["darknet"] | None = "darknet" if compat_darknet else None
     with Reporter(quiet) as reporter:
@@ -100,7 +104,13 @@ def val(
                 opened, engine=engine, precision=precision, threads=threads, resize=resize, compat=compat
             )
             reporter.say(str(classifier))
-            return _classifier(classifier, dataset, reporter, as_json)
+            asked_of_boxes = {
+                "--protocol": protocol != "auto", "--map": map_file, "--errors": errors, "--similar": similar,
+                "--report": report, "--against": against, "-o": out, "--nms": nms, "--hier": hier,
+            }  # fmt: skip
+            if refused := [name for name, given in asked_of_boxes.items() if given]:
+                raise CfgError(f"{model}: is a classifier, for which there is no {', '.join(refused)}: leave it out")
+            return _classifier(classifier, dataset, reporter, min_map, as_json)
         detector = Detector(
             opened, engine=engine, precision=precision, threads=threads, threshold=thresh, nms=nms, hierarchy=hier,
             resize=resize, compat=compat,
@@ -114,6 +124,7 @@ def judge(
     results: Annotated[Path, typer.Argument(help="COCO, our JSON, JSON lines or CSV; a folder of VOC's comp4 files.")],
     data: Data,
     split: Split = None,
+    format: DataFormat = None,
     protocol: ProtocolName = "auto",
     names: TheirNames = None,
     map_file: Map = None,
@@ -134,11 +145,15 @@ def judge(
     """
     from lookonce.data import open_dataset
 
-    exam = _exam(open_dataset(data, split=split), protocol, names, map_file)
+    exam = _exam(open_dataset(data, split=split, format=format), protocol, names, map_file)
     with Reporter(quiet) as reporter:
         say_shared(exam, reporter)
         asked = Asked(errors, similar, report, against, min_map, as_json)
-        return conclude(exam, exam.read(results), [("results", str(results))], asked, reporter)
+        beside = prepared(exam, asked)
+        answers = exam.read(results)
+        for oddity in exam.oddities(answers):
+            reporter.say(f"{results}: {oddity}")
+        return conclude(exam, answers, [("results", str(results))], asked, beside, reporter)
 
 
 def rescore(
@@ -146,6 +161,7 @@ def rescore(
     ours: Annotated[Path, typer.Option("--with", help="The results that boost them.", rich_help_panel=JUDGING)],
     data: Data,
     split: Split = None,
+    format: DataFormat = None,
     protocol: ProtocolName = "auto",
     names: TheirNames = None,
     map_file: Map = None,
@@ -170,12 +186,14 @@ def rescore(
     from lookonce.evaluate.rescore import rescore as boosted
 
     if out is not None:
-        options.refuse_to_replace(out, [theirs, ours, data])
-    exam = _exam(open_dataset(data, split=split), protocol, names, map_file)
+        options.refuse_to_replace(out, [theirs, ours, data, names, map_file])
+    exam = _exam(open_dataset(data, split=split, format=format), protocol, names, map_file)
+    say_shared(exam, Reporter(quiet=False))
     first, second = exam.read(theirs), exam.read(ours)
     both = boosted(first, second, weight, least)
     for who, answers in ((str(theirs), first), (str(ours), second), ("together", both)):
-        print(f"{exam.judge(answers).main:7.4f}  {shown(who, 200)}")
+        judgement = exam.judge(answers)
+        print(f"{judgement.figures[0].name} {judgement.main:.4f}  {shown(who, 200)}")
     if out is not None:
         with files.write_atomically(out) as file:
             file.write(json.dumps(exam.coco_rows(both)).encode())
@@ -206,23 +224,29 @@ def _detector(
     chosen: Any = usual_protocol(dataset) if protocol == "auto" else protocol
     exam = Exam(dataset, chosen, detector.names, map_file)
     say_shared(exam, reporter)
+    beside = prepared(exam, asked)
     failed: list[str] = []
 
     def complain(message: str) -> None:
         failed.append(message)
         reporter.complain(message)
 
-    found = list(exam.run(detector, complain, lambda done, total: reporter.progress(f"{done:,} of {total:,}")))
-    if out is not None:
-        with open_writer("json", out, sys.stdout, detector.settings()) as writer:
-            for item, each in zip(dataset.items, found, strict=True):
+    found = []
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(open_writer("json", out, sys.stdout, detector.settings())) if out else None
+        answering = exam.run(detector, complain, lambda done, total: reporter.progress(f"{done:,} of {total:,}"))
+        for item, each in zip(dataset.items, answering, strict=True):
+            found.append(each)
+            if writer is not None:                           # at once: an interruption keeps what is known
                 writer.add(str(item.path) if item.member is None else f"{item.path}/{item.member}", each)
-    about = [("model", name), *((key, str(value)) for key, value in detector.settings().items() if key != "model")]
-    code = conclude(exam, exam.answers(found), about, asked, reporter)
+    about = [("model", name), *((key, value) for key, value in detector.settings().items() if key != "model")]
+    code = conclude(exam, exam.answers(found), about, asked, beside, reporter)
     return code or (ExitCode.SOME_FAILED if failed else ExitCode.OK)
 
 
-def _classifier(classifier: Classifier, dataset: Dataset, reporter: Reporter, as_json: bool) -> int:
+def _classifier(
+    classifier: Classifier, dataset: Dataset, reporter: Reporter, least: float | None, as_json: bool
+) -> int:
     from lookonce.exam import ClassExam
 
     failed: list[str] = []
@@ -243,4 +267,7 @@ def _classifier(classifier: Classifier, dataset: Dataset, reporter: Reporter, as
         print(f"top-1 {figures.top1:.2%}\ntop-5 {figures.top5:.2%}")
         for depth, accuracy in enumerate(() if depths is None else depths.accuracy.tolist(), start=1):
             print(f"right down to depth {depth}: {accuracy:.2%}")
+    if least is not None and not figures.top1 >= least:
+        reporter.complain(f"top-1 {figures.top1:.4f} is less than the {least:g} wanted")
+        return ExitCode.CHECK_FAILED
     return ExitCode.SOME_FAILED if failed else ExitCode.OK

@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = app(darknet.native(arguments), prog_name="lookonce", standalone_mode=False)
             sys.stdout.flush()
+            if code == ExitCode.INTERRUPTED:               # which is what typer makes of Ctrl-C
+                return _say("interrupted", code)
             return int(code or ExitCode.OK)
         except LookonceError as problem:
             return _say(str(problem), problem.exit_code)

@@ -94,7 +94,7 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
-def refuse_to_replace(out: Path, inputs: Sequence[str | Path | None]) -> None:
+def refuse_to_replace(out: Path, inputs: Sequence[str | Path | None], option: str = "-o") -> None:
     """Raise DataError if answers written to `out` would replace what they come from, or what looks like it.
 
     One name too few on a command line, and a photograph would become a table.
@@ -104,12 +104,12 @@ def refuse_to_replace(out: Path, inputs: Sequence[str | Path | None]) -> None:
 
     suffixes = (*pictures.SUFFIXES, *frames.SUFFIXES, ".cfg", ".weights", ".safetensors", ".onnx", ".names", ".data")
     if out.suffix.lower() in suffixes:
-        raise DataError(f"-o {out}: is what a picture, video or model is called; wanted a name for answers")
+        raise DataError(f"{option} {out}: is what a picture, video or model is called; wanted a name for answers")
     for given in inputs:
         # What follows a colon is how many layers of a weights file are taken.
         for path in () if given is None else (Path(given), Path(str(given).rpartition(":")[0])):
             if path.is_file() and out.exists() and path.samefile(out):
-                raise DataError(f"-o {out}: would replace {path}, which is read; wanted another name")
+                raise DataError(f"{option} {out}: would replace {path}, which is read; wanted another name")
 
 
 def opened(

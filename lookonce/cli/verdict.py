@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -10,7 +11,7 @@ import typer
 
 from lookonce.cli.options import OUTPUT
 from lookonce.cli.reporter import Reporter
-from lookonce.errors import ExitCode, shown
+from lookonce.errors import DataError, EngineError, ExitCode, shown
 
 if TYPE_CHECKING:
     from lookonce.evaluate.columns import Answers
@@ -24,6 +25,11 @@ Data = Annotated[
         help="The dataset: a VOC folder, COCO JSON, .data, a list, folders of classes.", rich_help_panel=JUDGING
     ),
 ]
+DataFormat = Annotated[
+    str | None,
+    typer.Option("--format", help="The form of the dataset, where it is not plain: voc, coco, darknet, ...",
+                 rich_help_panel=JUDGING),
+]  # fmt: skip
 Split = Annotated[str | None, typer.Option(help="Part of it, such as val.", rich_help_panel=JUDGING)]
 ProtocolName = Annotated[
     Literal["auto", "voc07", "voc12", "coco", "open-images"],
@@ -31,12 +37,15 @@ ProtocolName = Annotated[
 ]
 Map = Annotated[
     Path | None,
-    typer.Option("--map", help="File of lines MODEL'S NAME = DATA'S NAME, where they differ.", rich_help_panel=JUDGING),
+    typer.Option(
+        "--map", help="File of lines MODEL'S NAME = DATA'S NAME, for classes of other names.", rich_help_panel=JUDGING
+    ),
 ]
 Similar = Annotated[
     Path | None,
     typer.Option(
-        help="File of similar classes, a group a line, for --errors. [default: VOC's, COCO's]", rich_help_panel=JUDGING
+        help="File of similar classes for --errors, a group a line, names between commas. [default: VOC's, COCO's]",
+        rich_help_panel=JUDGING,
     ),
 ]
 Errors = Annotated[
@@ -56,6 +65,10 @@ LeastMap = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Figures as one JSON document.", rich_help_panel=OUTPUT)]
 
 
+PAGE = "report.html"
+OURS = b'name="generator" content="lookonce"'
+
+
 class Asked(NamedTuple):
     """What is wanted beside the figures."""
 
@@ -65,6 +78,34 @@ class Asked(NamedTuple):
     against: Path | None
     least: float | None
     as_json: bool
+
+
+class Beside(NamedTuple):
+    """What is read for it, before a model has worked for hours: groups of similar classes, the other's answers."""
+
+    groups: list[tuple[str, ...]] | None
+    other: Answers | None
+
+
+def prepared(exam: Exam, asked: Asked) -> Beside:
+    """Read all that is wanted beside the figures, and see whether the page can be written. Raises LookonceError."""
+    from lookonce import files
+    from lookonce.evaluate.mapping import read_groups
+
+    if asked.report is not None:
+        for name in ("jinja2", "matplotlib", "hotcoco"):
+            if importlib.util.find_spec(name) is None:
+                raise EngineError(f"--report needs {name}: `pip install {name}` brings it")
+        files.make_folder(asked.report)
+        page = asked.report / PAGE
+        if files.exists(page) and not (page.is_file() and OURS in page.read_bytes()[:2000]):
+            raise DataError(f"{page}: is there already and is no page of ours: name another folder with --report")
+    if asked.against is not None and exam.protocol == "open-images":
+        raise DataError("--against: two runs are compared by --protocol coco, voc07 or voc12, not by open-images")
+    return Beside(
+        read_groups(asked.similar, exam.names) if asked.similar is not None else None,
+        exam.read(asked.against) if asked.against is not None else None,
+    )
 
 
 def say_shared(exam: Exam, reporter: Reporter) -> None:
@@ -80,20 +121,20 @@ def say_shared(exam: Exam, reporter: Reporter) -> None:
             reporter.say(f"not judged: {len(rest)} of {whose} classes ({some})")
 
 
-def conclude(exam: Exam, answers: Answers, about: list[tuple[str, str]], asked: Asked, reporter: Reporter) -> ExitCode:
+def conclude(
+    exam: Exam, answers: Answers, about: list[tuple[str, Any]], asked: Asked, beside: Beside, reporter: Reporter
+) -> ExitCode:
     """Print the figures, write the page, compare, and say whether they are good enough."""
-    from lookonce.evaluate.mapping import read_groups
     from lookonce.exam import kinds_of_errors
 
     judgement = exam.judge(answers)
-    groups = read_groups(asked.similar, exam.names) if asked.similar is not None else None
-    shares = kinds_of_errors(exam, answers, groups)[1] if asked.errors else ()
-    compared = exam.compare(answers, exam.read(asked.against)) if asked.against is not None else None
+    shares = kinds_of_errors(exam, answers, beside.groups)[1] if asked.errors else ()
+    compared = exam.compare(answers, beside.other) if beside.other is not None else None
     if asked.as_json:
         document: dict[str, Any] = {**dict(about), **exam.facts()}
         document["figures"] = {figure.name: figure.value for figure in judgement.figures}
         rows = judgement.classes
-        document["classes"] = {row.name: {"objects": row.objects, "AP": row.ap, **row.more} for row in rows}
+        document["by class"] = {row.name: {"objects": row.objects, "AP": row.ap, **row.more} for row in rows}
         if shares:
             document["errors"] = {each.name: dict(zip(_parts(), each.parts, strict=True)) for each in shares}
         if compared is not None:
@@ -107,7 +148,7 @@ def conclude(exam: Exam, answers: Answers, about: list[tuple[str, str]], asked: 
                 f"95 % of {compared.resamples:,} resamples from {compared.low:+.4f} to {compared.high:+.4f}"
             )
     if asked.report is not None:
-        _write_page(exam, answers, judgement, about, groups, compared, asked, reporter)
+        _write_page(exam, answers, judgement, about, beside.groups, compared, asked, reporter)
     if asked.least is not None and not judgement.main >= asked.least:
         reporter.complain(f"{judgement.figures[0].name} {judgement.main:.4f} is less than the {asked.least:g} wanted")
         return ExitCode.CHECK_FAILED
@@ -124,16 +165,14 @@ def finite(value: Any) -> Any:
 
 
 def _write_page(
-    exam: Exam, answers: Answers, judgement: Judgement, about: list[tuple[str, str]], groups: Any, compared: Any,
+    exam: Exam, answers: Answers, judgement: Judgement, about: list[tuple[str, Any]], groups: Any, compared: Any,
     asked: Asked, reporter: Reporter,
 ) -> None:  # fmt: skip
-    from lookonce import files
     from lookonce.exam import reported
+    from lookonce.report import page, plots
     from lookonce.report.contents import Compared, Comparison, Fact
-    from lookonce.report.page import write
 
     assert asked.report is not None
-    files.make_folder(asked.report)
     comparison = None
     if compared is not None:
         figure = judgement.figures[0].name
@@ -141,10 +180,11 @@ def _write_page(
         comparison = Comparison(str(asked.against), about[0][1], (row,))
     facts = [Fact(key, str(value)) for key, value in (*about, *exam.facts().items())]
     title = f"{about[0][1]} on {exam.dataset.path.name}"
-    page = reported(exam, answers, judgement, facts, title=title, groups=groups, comparison=comparison)
-    path = asked.report / "report.html"
-    size = write(page, path)
-    reporter.say(f"{path}: {size / 1e6:.1f} MB, opens from disk")
+    report = reported(exam, answers, judgement, facts, title=title, groups=groups, comparison=comparison)
+    size = page.write(report, asked.report / PAGE)
+    plots.error_pies(report.errors or (), asked.report / "errors.png")
+    plots.curves(report.curves, report.overall, asked.report / "curves.png")
+    reporter.say(f"{asked.report / PAGE}: {size / 1e6:.1f} MB, opens from disk; errors.png and curves.png beside it")
 
 
 def _print(judgement: Judgement, shares: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lookonce import files, pictures
 from lookonce.boxes import iou
+from lookonce.darknet.lists import read_lines
 from lookonce.data import voc
 from lookonce.data.dataset import Dataset, Item, Problem
 from lookonce.data.views import Progress, View, each, look_at, where
@@ -31,6 +32,7 @@ MAX_LABELS = 16 << 20            # bytes of a label file whose lines are counted
 class Findings:
     """Everything that was found in a dataset of so many pictures and objects: by reading its files, then by checking.
 
+    `classes` is how many classes pictures as a whole have.
     Sorted: errors first, each kind together, in the order of the dataset.
     """
 
@@ -39,6 +41,7 @@ class Findings:
     pictures: int
     objects: int
     problems: tuple[Problem, ...]
+    classes: int = 0
 
     @property
     def errors(self) -> int:
@@ -61,6 +64,7 @@ class Findings:
         ]  # fmt: skip
         return {
             "dataset": str(self.path), "format": self.format, "pictures": self.pictures, "objects": self.objects,
+            "classes_of_pictures": self.classes,
             "errors": self.errors, "warnings": self.warnings, "counts": self.counts(), "problems": rows,
         }  # fmt: skip
 
@@ -75,12 +79,14 @@ def check(dataset: Dataset, progress: Progress | None = None) -> Findings:
     """
     views = list(each(dataset.items, look_at, progress))
     sizes = [item.size if view.size is None else view.size for item, view in zip(dataset.items, views, strict=True)]
-    ours = [*_of_pictures(dataset, views), *_of_boxes(dataset, sizes), *_of_files(dataset), *_of_classes(dataset)]
+    ours = [*_of_pictures(dataset, views), *_of_boxes(dataset, sizes), *_of_files(dataset), *_of_classes(dataset),
+            *_of_lists(dataset)]
     found = [*dataset.problems, *_unsaid(ours, dataset)]
     first = {kind: number for number, kind in reversed(list(enumerate(problem.kind for problem in found)))}
     found.sort(key=lambda problem: (not problem.is_error, first[problem.kind]))
     objects = sum(len(item.truth) for item in dataset.items)
-    return Findings(dataset.path, dataset.format, len(dataset), objects, tuple(found))
+    classes = len({label for item in dataset.items for label in item.truth.classes})
+    return Findings(dataset.path, dataset.format, len(dataset), objects, tuple(found), classes)
 
 
 def _unsaid(found: Iterable[Problem], dataset: Dataset) -> Iterator[Problem]:
@@ -257,6 +263,7 @@ def _of_files(dataset: Dataset) -> Iterator[Problem]:
     labels = list(_inside(folders, suffixes))
     # By another split of the same folder; and of some reading has said what is wrong.
     labelled = {path.stem for path in labels} | {problem.file.stem for problem in dataset.problems}
+    labelled |= _listed(dataset).keys()
     for path in pictures_:
         if path.resolve() not in seen and path.stem not in labelled:
             yield Problem("picture without labels", path, "", "lies among the pictures, but nothing names it", False)
@@ -264,6 +271,35 @@ def _of_files(dataset: Dataset) -> Iterator[Problem]:
     for path in labels:
         if path.stem not in stems and _is_labels(path):
             yield Problem("labels without picture", path, "", "no picture is called so", False)
+
+
+def _of_lists(dataset: Dataset) -> Iterator[Problem]:
+    """What lists of VOC name without an annotation, each once, if all of the dataset was opened and not one of them."""
+    labels = dataset.path / "Annotations"
+    there = {path.stem for path in _inside([labels], [".xml"])}
+    seen = {item.labels.stem for item in dataset.items if item.labels} | {each.file.stem for each in dataset.problems}
+    if not there <= seen:
+        return
+    said = {problem.file for problem in dataset.problems if problem.kind == "missing labels"}
+    for id, (path, line) in _listed(dataset).items():
+        if id not in there and labels / f"{id}.xml" not in said:
+            yield Problem("missing labels", path, f"line {line}", f"Annotations/{shown(id)}.xml is not there", True)
+
+
+def _listed(dataset: Dataset) -> dict[str, tuple[Path, int]]:
+    """Each picture that a list of VOC names, with the first such list and line; lists of one class come last."""
+    found: dict[str, tuple[Path, int]] = {}
+    there = voc.lists_of(dataset.path) if dataset.format == "voc" else {}
+    of_class = {name for name in there if "_" in name and name.rpartition("_")[2] in there}
+    for name in sorted(there, key=lambda name: (name in of_class, name)):
+        try:
+            lines = read_lines(there[name])
+        except DataError:
+            continue
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                found.setdefault(line.split()[0], (there[name], number))
+    return found
 
 
 def _inside(folders: Iterable[Path], suffixes: Iterable[str]) -> Iterator[Path]:

@@ -47,12 +47,15 @@ def found_in(folder: Path) -> dict[str, Path]:
 def read(path: Path, split: str | None, names: Sequence[str] | None) -> Dataset:
     """A file of instances, or a folder with one or several, of which `split` is that of the name instances_SPLIT.json.
 
-    The names are the categories in order of their ids, or `names`; boxes are kept exactly as left, top, width, height.
+    The names are the categories in order of their ids, or `names`, and pictures are in order of theirs, since of equal
+    scores COCO's judge takes the lower id first. Boxes are kept exactly as left, top, width, height.
     A missing area is width x height. `ignore`, which some give beside iscrowd, is taken as difficult. Raises DataError
     for what is no such file.
     """
     if path.is_dir():
         there = found_in(path)
+        if not there:
+            raise DataError(f"{path}: holds no file of instances, wanted one called instances_SPLIT.json")
         path = there[chosen("files of instances", path, split, sorted(there))]
     elif split is not None and split != _split_of(path):
         raise DataError(f"{path}: is one file of instances, of which no split {shown(split)} can be taken")
@@ -114,9 +117,8 @@ def _id(row: object) -> Any:
 def _images(
     rows: list[Any], path: Path, listing: Listing, findings: Findings
 ) -> tuple[list[Item], dict[Any, int]]:
-    """The pictures, without their truth, and the place of each id among them."""
-    items: list[Item] = []
-    index_of: dict[Any, int] = {}
+    """The pictures in order of their ids, numbers before texts, without their truth, and the place of each id."""
+    item_of: dict[Any, Item] = {}
     folder = _folder(rows, path, listing)
     for i, row in enumerate(rows):
         place, id = f"images[{i}]", _id(row)
@@ -124,16 +126,16 @@ def _images(
         if id is None or not isinstance(name, str) or not name or "\0" in name:
             findings.error("unreadable image", path, place, "wanted a number as id, and a file_name")
             continue
-        if id in index_of:
+        if id in item_of:
             findings.error("duplicate id", path, place, f"the image {id} is there already; this one is left out")
             continue
         size = sizes(row.get("width"), row.get("height"))
         if size is None:
             findings.warning("no size", path, place, "does not say the picture's width and height")
-        index_of[id] = len(items)
-        items.append(Item(str(id), folder / name, size, NOTHING, path))
+        item_of[id] = Item(str(id), folder / name, size, NOTHING, path)
         listing.need(folder / name, path, findings)
-    return items, index_of
+    order = sorted(item_of, key=lambda id: (type(id) is str, id))
+    return [item_of[id] for id in order], {id: index for index, id in enumerate(order)}
 
 
 def _folder(rows: list[Any], path: Path, listing: Listing) -> Path:

@@ -203,6 +203,8 @@ def _splits(folder: Path) -> dict[str, Path]:
 
 def _pictures_of(folder: Path, split: str | None) -> list[Path]:
     splits = _splits(folder) or ({"": folder} if _pictures_in(folder) else {})
+    if not splits:
+        raise DataError(f"{folder}: holds no pictures, wanted images/ and labels/, or one .data file")
     key = "" if split is None and "" in splits else chosen("splits", folder, split, sorted(set(splits) - {""}))
     return _pictures_in(splits[key])
 

@@ -105,6 +105,7 @@ class Archive:
         self._path = path
         self._zip: zipfile.ZipFile | None = None
         self._tar: tarfile.TarFile | None = None
+        self._members: dict[str, tarfile.TarInfo] | None = None
         with files.open_regular(path, DataError):
             pass
         try:
@@ -113,7 +114,8 @@ class Archive:
             else:
                 self._tar = tarfile.open(path)  # noqa: SIM115 - closed by the context
         except FAULTS as problem:
-            raise DataError(f"{path}: is no zip or tar archive that can be read: {shown(str(problem), 80)}") from None
+            said = shown(str(problem).partition("\n")[0], 80).rstrip(":")    # tarfile adds a line for each compression
+            raise DataError(f"{path}: is no zip or tar archive that can be read: {said}") from None
 
     def __enter__(self) -> Archive:
         return self
@@ -144,7 +146,9 @@ class Archive:
                 data = self._zip.read(name) if size <= pictures.MAX_BYTES else b""
             else:
                 assert self._tar is not None
-                about = self._tar.getmember(name)
+                if self._members is None:                    # getmember looks through all of them each time
+                    self._members = {about.name: about for about in self._tar}
+                about = self._members[name]
                 size = about.size
                 file = self._tar.extractfile(about) if about.isreg() and size <= pictures.MAX_BYTES else None
                 data = b"" if file is None else file.read()

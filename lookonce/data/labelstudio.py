@@ -31,6 +31,7 @@ from lookonce.errors import DataError, shown
 UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")        # what Label Studio puts before an uploaded file's name
 ESCAPED = re.compile(rb"%([0-9a-fA-F]{2})")
 FLAGS = ("difficult", "crowd")
+RESULT = {"image_id", "category_id"}            # what every entry of COCO's results says
 SIDES = ("x", "y", "width", "height")
 
 
@@ -47,6 +48,10 @@ def read(path: Path, split: str | None, names: Sequence[str] | None) -> Dataset:
     if split is not None:
         raise DataError(f"{path}: an export of Label Studio, which has no splits")
     tasks, findings, listing, gathered = read_json(file), Findings(), Listing(), Gathered()
+    first = tasks[0] if isinstance(tasks, list) and tasks else None
+    if isinstance(first, dict) and first.keys() >= RESULT:
+        kinds = "image_id, category_id, bbox, score"
+        raise DataError(f"{file}: holds results ({kinds}) and no dataset: give them to `lookonce judge`")
     if not isinstance(tasks, list) or any(isinstance(task, dict) and "annotations" not in task for task in tasks[:1]):
         raise DataError(f"{file}: is no list of tasks with annotations: export it as JSON, not JSON-MIN")
     items: list[Item] = []

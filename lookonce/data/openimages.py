@@ -106,11 +106,13 @@ def read(path: Path, split: str | None, names: Sequence[str] | None) -> Dataset:
     tables = tables_in(folder)
     if path.is_file():
         own = _sorted_out([path])
+        _check_some(path, own)
         found = next(iter(own.boxes or own.labels), "")
         tables = tables._replace(boxes=own.boxes, labels=own.labels or {found: tables.labels.get(found)})
         if split not in (None, found):
             raise DataError(f"{path}: is one table, of which no split {shown(str(split))} can be taken")
     else:
+        _check_some(path, tables)
         there = sorted(tables.boxes.keys() | tables.labels.keys())
         found = chosen("splits", path, split, there) if split is not None or len(there) > 1 else there[0]
     boxes, labels = tables.boxes.get(found), tables.labels.get(found)
@@ -131,6 +133,13 @@ def read(path: Path, split: str | None, names: Sequence[str] | None) -> Dataset:
     )
     above = _above(tables.hierarchy, codes, len(names)) if tables.hierarchy else ()
     return Dataset("openimages", path, tuple(names), whole, problems=findings(), above=above)
+
+
+def _check_some(path: Path, tables: Tables) -> None:
+    """Raise DataError if there is neither a table of boxes nor one of labels."""
+    if not tables.boxes and not tables.labels:
+        wanted = f"{', '.join(BOX)} or {', '.join(LABEL)}"
+        raise DataError(f"{path}: holds no table of boxes or labels, wanted a .csv with the columns {wanted}")
 
 
 def _rows(path: Path, findings: Findings) -> Iterator[tuple[int, dict[str, str]]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lookonce import files
 from lookonce.darknet.lists import read_names
-from lookonce.data import coco, cvat, darknet, folder, labelstudio, openimages, voc
+from lookonce.data import coco, cvat, darknet, folder, labelstudio, listed, openimages, voc
 from lookonce.data.dataset import Dataset
 from lookonce.data.reading import Listing
 from lookonce.errors import DataError, nearest, shown
@@ -44,20 +44,27 @@ def open_dataset(
         cvat         an XML file of CVAT for images 1.1, or a folder with annotations.xml
         labelstudio  a JSON export, or a folder with labelstudio.json
 
-    `split` is a part of it, by the form's own word; `names` are the classes to number, or a file of them, instead of
-    the dataset's own. Pictures are not opened, but where boxes are relative (darknet, openimages) their headers are.
+    `split` is a part of it, by the form's own word, or a list of its pictures, PATH.txt, as `write_parts` writes them;
+    `names` are the classes to number, or a file of them, instead of the dataset's own.
+    Pictures are not opened, but where boxes are relative (darknet, openimages) their headers are.
     Everything that is wrong with the files comes with the Dataset as problems; unless `lenient` the first error among
     them is raised. Raises DataError for that, for a form that is not recognised, and for a split that is not there.
     """
     path = Path(path)
+    _refuse_empty(path)
     kind = format if format is not None else recognise(path)
     if kind not in FORMATS:
         known = ", ".join(FORMATS)
         raise DataError(f"{path}: no format {shown(kind)} is known here{nearest(kind, FORMATS)}; there are {known}")
+    if not files.exists(path):
+        raise DataError(f"{path}: no such file or folder")
     if names is not None:
         names = read_names(Path(names)) if isinstance(names, str | Path) else tuple(names)
     try:
-        dataset = FORMATS[kind](path, split, names)
+        if split is not None and listed.is_list(split) and kind != "voc":
+            dataset = listed.of_list(FORMATS[kind](path, None, names), Path(split))
+        else:
+            dataset = FORMATS[kind](path, split, names)
     except OSError as problem:                              # a folder that may not be read
         raise DataError(f"{path}: cannot be read: {problem.strerror}") from None
     errors = [problem for problem in dataset.problems if problem.is_error]
@@ -78,8 +85,19 @@ def recognise(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {problem.strerror}") from None
     if found is None:
         kinds = ", ".join(FORMATS)
-        raise DataError(f"{path}: is no dataset of a form that is known here ({kinds}); say which with format")
+        which = "say which: format=voc, or --format voc"
+        raise DataError(f"{path}: is no dataset of a form that is known here ({kinds}); {which}")
     return found
+
+
+def _refuse_empty(path: Path) -> None:
+    """Raise DataError for a folder with nothing in it."""
+    try:
+        is_empty = path.is_dir() and not any(path.iterdir())
+    except (OSError, ValueError):                           # its reader says what is wrong
+        return
+    if is_empty:
+        raise DataError(f"{path}: is an empty folder: it holds no picture and no labels")
 
 
 def _of_folder(path: Path) -> str | None:

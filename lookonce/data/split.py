@@ -7,15 +7,31 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from lookonce import files
+from lookonce.darknet.lists import names_to_bytes
+from lookonce.data import listed
 from lookonce.data.dataset import Dataset, Item
-from lookonce.data.views import Progress, digests_of, where
+from lookonce.data.views import Progress, digests_of
+from lookonce.data.writing import write_dataset
 from lookonce.errors import DataError, shown, warn
 
 NAME = re.compile(r"\w[\w-]{0,63}")
+LABELLED = {"coco": "instances.json", "cvat": "annotations.xml", "labelstudio": "labelstudio.json"}     # a file a part
+
+
+class Part(NamedTuple):
+    """A part that was written: its list of pictures, and what opens it, a path and if need be a list as its split.
+
+    `opened` is None where nothing does: a part of an archive's split.
+    """
+
+    list: Path
+    opened: Path | None
+    split: Path | None
 
 
 def split(
@@ -67,7 +83,7 @@ def parse_shares(text: str) -> dict[str, float]:
         except ValueError:
             value = math.nan
         if not equals or not math.isfinite(value) or name in shares:
-            raise DataError(f"--shares {shown(text)!r}: wanted names with their shares, such as train=.8,val=.2")
+            raise DataError(f"shares {shown(text)!r}: wanted names with their shares, such as train=.8,val=.2")
         shares[name] = value
     return shares
 
@@ -85,7 +101,7 @@ def write_lists(parts: Mapping[str, Dataset], folder: Path) -> list[Path]:
     texts = {name: [_entry(part, item) for item in part.items] for name, part in parts.items()}
     for name, path in paths.items():
         if files.exists(path):
-            raise DataError(f"{path}: is there already: name a new folder with -o")
+            raise DataError(f"{path}: is there already: name a new folder")
         if odd := [line for line in texts[name] if not line.strip() or not {"\n", "\r"}.isdisjoint(line)]:
             raise DataError(f"{path}: the name {shown(odd[0])!r} does not fit on a line of its own")
     for name, path in paths.items():
@@ -94,10 +110,39 @@ def write_lists(parts: Mapping[str, Dataset], folder: Path) -> list[Path]:
     return list(paths.values())
 
 
+def write_parts(parts: Mapping[str, Dataset], folder: Path) -> list[Part]:
+    """Write the lists of `write_lists` and what it takes to open each part; pictures stay where they are.
+
+    Of COCO, CVAT and Label Studio NAME/ holds the part's labels in that form; of Darknet NAME.data names the list, and
+    dataset.names the classes. Of the others the list itself is the split to open the dataset by. Raises DataError.
+    """
+    for name, part in parts.items():
+        new = [folder / name / LABELLED[part.format]] if part.format in LABELLED else []
+        new += [folder / f"{name}.data", folder / "dataset.names"] if part.format == "darknet" else []
+        for path in new:
+            if files.exists(path):
+                raise DataError(f"{path}: is there already: name a new folder")
+    lists = write_lists(parts, folder)
+    return [_opened(name, part, path, folder) for (name, part), path in zip(parts.items(), lists, strict=True)]
+
+
+def _opened(name: str, part: Dataset, path: Path, folder: Path) -> Part:
+    """Write what opens a part beside its list."""
+    if part.format in LABELLED:
+        write_dataset(part, folder / name, part.format, copy="none")
+        return Part(path, folder / name / LABELLED[part.format], None)
+    if part.format == "darknet":
+        said = f"classes = {len(part.names)}\ntrain = {path.name}\nvalid = {path.name}\nnames = dataset.names\n"
+        names = names_to_bytes(part.names, folder / "dataset.names")
+        for place, data in ((folder / "dataset.names", names), (folder / f"{name}.data", said.encode())):
+            with files.write_atomically(place) as out:
+                out.write(data)
+        return Part(path, folder / f"{name}.data", None)
+    return Part(path, listed.whole(part), path)
+
+
 def _entry(part: Dataset, item: Item) -> str:
-    if part.format == "voc":
-        return item.name
-    return where(item) if item.member is not None else str(item.path.absolute())
+    return item.name if part.format == "voc" else listed.entry(item)
 
 
 def _check(dataset: Dataset, shares: Mapping[str, float]) -> None:

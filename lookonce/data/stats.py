@@ -57,8 +57,16 @@ class Stats:
     label: Int64[np.ndarray, " M"]
     relative: Float64[np.ndarray, "M 2"]
 
+    @property
+    def is_of_pictures(self) -> bool:
+        """Whether there is no box, but pictures as a whole have classes."""
+        return not len(self.label) and self.total.pictures > 0
+
     def rows(self) -> list[list[str]]:
-        """A table: the names of its columns, a row a class, and one of all."""
+        """A table: the names of its columns, a row a class, and one of all; of pictures without boxes only those."""
+        if self.is_of_pictures:
+            rows = ([shown(one.name), f"{one.pictures:,}"] for one in (*self.classes, self.total))
+            return [["class", "pictures"], *rows]
         head = ["class", "pictures", "objects", "difficult", "crowd", "width", "height", "aspect", "S", "M", "L"]
         return [head, *(_row(one) for one in (*self.classes, self.total))]
 
@@ -66,8 +74,11 @@ class Stats:
         """What concerns pictures as a whole, in words."""
         count, empty = len(self.per_picture), int((self.per_picture == 0).sum())
         unknown = int((self.size[:, 0] == 0).sum())
-        lines = [f"{count:,} pictures, {empty:,} without objects" + (f", {unknown:,} of no known size" * bool(unknown))]
-        if count:
+        what = f"pictures, {empty:,} without objects"
+        if self.is_of_pictures:
+            what = f"pictures of {sum(one.pictures > 0 for one in self.classes):,} classes"
+        lines = [f"{count:,} {what}" + (f", {unknown:,} of no known size" * bool(unknown))]
+        if count and not self.is_of_pictures:
             low, middle, high = np.quantile(self.per_picture, (0, 0.5, 1))
             mean = self.per_picture.mean()
             lines.append(f"objects a picture: {low:.0f} to {high:.0f}, median {middle:g}, mean {mean:.2f}")
@@ -115,7 +126,6 @@ def stats(dataset: Dataset, progress: Progress | None = None) -> Stats:
     of_picture = of_picture.reshape(-1, 2)                                                # labels of whole pictures
 
     def one(name: str, mine: np.ndarray, whole_mine: np.ndarray) -> ClassStats:
-        # Stable order of picture numbers is of no use here: only how many differ counts.
         held = np.unique(np.concatenate([owner[mine], of_picture[whole_mine, 0]]))
         count = int(mine.sum())
         with_area = mine & (sides > 0).all(axis=1)

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 from lookonce import files
 from lookonce.darknet.lists import read_lines
+from lookonce.data import listed
 from lookonce.data.dataset import Dataset, Item
 from lookonce.data.reading import (
     NOTHING,
@@ -56,6 +57,7 @@ def root_of(path: Path) -> str | None:
 def read(folder: Path, split: str | None, names: Sequence[str] | None) -> Dataset:
     """A VOC root, of which `split` names a list in ImageSets/Main (all annotations without one), or a flat folder.
 
+    A list may lie elsewhere too: `split` is then its path, PATH.txt.
     The names are VOC's 20 in their order if no other is used, else those that are used, sorted; those of the other
     splits count too, so that a class has one number in all of them. Parts of objects are left out. Raises DataError
     if there is no such split.
@@ -64,11 +66,15 @@ def read(folder: Path, split: str | None, names: Sequence[str] | None) -> Datase
     is_root = (folder / "Annotations").is_dir()
     labels = folder / "Annotations" if is_root else folder
     there = sorted(Path(name).stem for name in listing.names(labels) if name.lower().endswith(".xml"))
+    if split is None and not there:
+        raise DataError(f"{folder}: holds no XML files of labels, wanted some in it or in Annotations/ below it")
     ids = there
     if split is not None:
-        lists = folder / "ImageSets" / "Main"
-        splits = sorted(Path(name).stem for name in listing.names(lists) if name.endswith(".txt"))
-        ids = _listed(lists / f"{chosen('splits', folder, split, splits)}.txt", findings)
+        if listed.is_list(split):
+            ids = _listed(Path(split), findings)
+        else:
+            there_ = lists_of(folder)
+            ids = _listed(there_[chosen("splits", folder, split, sorted(there_))], findings)
     gathered = Gathered()
     found: list[Item] = []
     for id in ids:
@@ -85,12 +91,18 @@ def read(folder: Path, split: str | None, names: Sequence[str] | None) -> Datase
         listing.need(place, path, findings)
         found.append(Item(id, place, picture.size, NOTHING, path))
     if names is None:
-        others = (labels / f"{id}.xml" for id in there if split is not None and id not in set(ids))
+        others = (labels / f"{id}.xml" for id in sorted(set(there) - set(ids)))
         used = gathered.names() | _names(others)
         names = NAMES if used <= set(NAMES) else sorted(used)
     truths = gathered.truths(len(found), names, findings)
     items = tuple(item._replace(truth=truth) for item, truth in zip(found, truths, strict=True))
     return Dataset("voc", folder, tuple(names), items, problems=findings())
+
+
+def lists_of(folder: Path) -> dict[str, Path]:
+    """The lists of a VOC root by split."""
+    main = folder / "ImageSets" / "Main"
+    return {Path(name).stem: main / name for name in sorted(Listing().names(main)) if name.endswith(".txt")}
 
 
 class _Picture(NamedTuple):

@@ -14,8 +14,9 @@ from lookonce import files, pictures
 from lookonce.data import coco, cvat, darknet, labelstudio, openimages, voc
 from lookonce.data.dataset import Dataset, Item
 from lookonce.data.folder import Archive
+from lookonce.data.losses import losses
 from lookonce.data.reading import Placed
-from lookonce.errors import DataError, InputError, nearest, shown
+from lookonce.errors import DataError, InputError, nearest, shown, warn
 
 Copy = Literal["link", "copy", "none"]
 
@@ -52,6 +53,7 @@ def write_dataset(dataset: Dataset, folder: str | Path, format: str, *, copy: Co
         labelstudio  areas
         folder       boxes; a picture must have one class
 
+    What the form cannot say of this dataset is warned of, a line each, before anything is written.
     Raises DataError if the folder is not empty, for an unknown form, for a picture that is missing or whose size is
     needed and cannot be read, and for a dataset that the form cannot say at all.
     """
@@ -68,6 +70,10 @@ def write_dataset(dataset: Dataset, folder: str | Path, format: str, *, copy: Co
         raise DataError(f"{folder}: {format} looks for pictures beside its labels: link or copy them")
     if copy == "none" and any(item.member is not None for item in dataset.items):
         raise DataError(f"{folder}: pictures in an archive cannot be named from there: link or copy takes them out")
+    for item in dataset.items if format == "folder" else ():
+        _below(item, dataset, format)                       # what cannot be said at all is refused first
+    for text in losses(dataset, format):
+        warn(f"{folder}: {text}")
     files.make_folder(folder)
     if any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty; name a folder that is, or a new one")

@@ -58,30 +58,6 @@ def compare(
     return Comparison(first, second, first - second, low, high, better, worse, len(differences))
 
 
-def on_pictures(judge: Callable[[Objects, Answers], float], objects: Objects, answers: Answers) -> Metric:
-    """Any judge as a Metric: it sees a dataset of the drawn pictures, numbered anew, one drawn twice as two."""
-    of_objects, of_answers = _Rows.of(objects.picture), _Rows.of(answers.picture)
-
-    def metric(drawn: np.ndarray) -> float:
-        number, rows = of_objects.at(drawn)
-        some = Objects(*(column[rows] for column in objects))._replace(picture=number)
-        number, rows = of_answers.at(drawn)
-        return judge(some, Answers(*(column[rows] for column in answers))._replace(picture=number))
-
-    return metric
-
-
-class Ratio(NamedTuple):
-    """A Metric that is a sum over pictures by another, such as recall: objects found by objects. Both (P,)."""
-
-    part: np.ndarray
-    whole: np.ndarray
-
-    def __call__(self, drawn: Int64[np.ndarray, " P"]) -> float:
-        whole = self.whole[drawn].sum()
-        return float(self.part[drawn].sum() / whole) if whole else np.nan
-
-
 class AveragePrecision:
     """Mean average precision as a Metric: matched once, then only counted.
 
@@ -184,23 +160,3 @@ def _judged(
     """Which answers are right, and which are ignored."""
     found, ignored = match(objects, answers, threshold, rule=rule)
     return found >= 0, ignored
-
-
-class _Rows(NamedTuple):
-    """The rows of each picture: `order[start[p] : end[p]]`, by pictures that have any; `picture` sorted."""
-
-    order: np.ndarray
-    picture: np.ndarray
-
-    @classmethod
-    def of(cls, picture: np.ndarray) -> _Rows:
-        order = np.argsort(picture, kind="stable")
-        return cls(order, picture[order])
-
-    def at(self, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of the drawn pictures one after the other, and which of those each is of."""
-        start = np.searchsorted(self.picture, drawn, "left")
-        count = np.searchsorted(self.picture, drawn, "right") - start
-        number = np.repeat(np.arange(len(drawn)), count)
-        nth = np.arange(len(number)) - np.repeat(np.cumsum(count) - count, count)
-        return number, self.order[np.repeat(start, count) + nth]

@@ -8,20 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lookonce.detections import COCO_GROUPS, plain_name
 from lookonce.errors import DataError, nearest, shown
 from lookonce.files import read_bytes
 from lookonce.shapes import Bool
 
 MOST_BYTES = 1 << 20                 # of a file of names
-
-# What VOC, COCO and Darknet's lists call the same thing, without spaces.
-SYNONYMS = {
-    "aeroplane": "airplane",
-    "motorbike": "motorcycle",
-    "sofa": "couch",
-    "tvmonitor": "tv",
-    "hairdryer": "hairdrier",
-}
 
 # Hoiem et al., Diagnosing Error in Object Detectors, ECCV 2012: two classes are alike if both are in one of these. A
 # person is one of the animals, and an aeroplane is taken for a bird. Bottle, pottedplant and tvmonitor are like none.
@@ -32,23 +24,6 @@ VOC_GROUPS = (
     ("aeroplane", "bird"),
 )
 VOC_ALONE = ("bottle", "pottedplant", "tvmonitor")
-
-# COCO's supercategories.
-COCO_GROUPS = (
-    ("person",),
-    ("bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
-    ("traffic light", "fire hydrant", "stop sign", "parking meter", "bench"),
-    ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"),
-    ("backpack", "umbrella", "handbag", "tie", "suitcase"),
-    ("frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard",
-     "surfboard", "tennis racket"),
-    ("bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl"),
-    ("banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake"),
-    ("chair", "couch", "potted plant", "bed", "dining table", "toilet"),
-    ("tv", "laptop", "mouse", "remote", "keyboard", "cell phone"),
-    ("microwave", "oven", "toaster", "sink", "refrigerator"),
-    ("book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
-)  # fmt: skip
 
 
 class SharedNames(NamedTuple):
@@ -68,14 +43,17 @@ def shared_names(theirs: Sequence[str], ours: Sequence[str], file: Path | None =
     """The classes that a model's names (`theirs`) and a dataset's (`ours`) have in common.
 
     A class is the one of the same name; else of the same name but for case, spaces, hyphens and underscores; else of
-    a known synonym (VOC's motorbike is COCO's motorcycle). A `file` decides alone: lines `theirs = ours`, where several
-    of theirs may be one of ours and `#` begins a comment. Raises DataError if no class is shared, or if the file names
-    an unknown class.
+    a known synonym (VOC's motorbike is COCO's motorcycle). The lines `theirs = ours` of a `file` go before that:
+    several of theirs may be one of ours, `theirs =` leaves a class out, and `#` begins a comment. Raises DataError if
+    no class is shared, or if the file names an unknown class.
     """
-    to = _by_name(theirs, ours) if file is None else _by_file(file, theirs, ours)
+    to = by_name(theirs, ours)
+    for number, other in _by_file(file, theirs, ours).items() if file is not None else ():
+        to[number] = other
     if not (to >= 0).any():
         some = f"{_some(theirs)} against {_some(ours)}"
-        raise DataError(f"no class of the model is one of the dataset: {some}: give a file of lines theirs = ours")
+        raise DataError(f"no class of the model is one of the dataset: {some}: name its classes (--names), or give "
+                        "a file of lines theirs = ours (--map)")
     shared = set(to.tolist()) - {-1}
     return SharedNames(
         to,
@@ -91,10 +69,10 @@ def similar_classes(names: Sequence[str], groups: Sequence[Sequence[str]] | None
     Without `groups`, VOC's by Hoiem where all names are VOC's, COCO's supercategories where all are COCO's, otherwise
     none. A class in no group is like none. A name of a group that is no class is passed over.
     """
-    keys = [_key(name) for name in names]
+    keys = [plain_name(name) for name in names]
     if groups is None:
         groups = next((each for each, known in _KNOWN if known.issuperset(keys)), ())
-    members = np.array([[key in {_key(name) for name in group} for group in groups] for key in keys], bool)
+    members = np.array([[key in {plain_name(name) for name in group} for group in groups] for key in keys], bool)
     members = members.reshape(len(keys), len(groups))                     # (K, G)
     alike: np.ndarray = members @ members.T
     return alike & ~np.eye(len(keys), dtype=bool)
@@ -112,36 +90,32 @@ def read_groups(path: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     return groups
 
 
-def _key(name: str) -> str:
-    """What names of the same class have in common."""
-    bare = name.casefold().translate({ord(c): None for c in " -_"})
-    return SYNONYMS.get(bare, bare)
-
-
 _KNOWN = tuple(
-    (groups, {_key(name) for group in (*groups, alone) for name in group})
+    (groups, {plain_name(name) for group in (*groups, alone) for name in group})
     for groups, alone in ((VOC_GROUPS, VOC_ALONE), (COCO_GROUPS, ()))
 )
 
 
-def _by_name(theirs: Sequence[str], ours: Sequence[str]) -> np.ndarray:
+def by_name(theirs: Sequence[str], ours: Sequence[str]) -> np.ndarray:
+    """The number (K,) that each of their names has among ours, by the rule of `shared_names`; -1 where it has none."""
     exact = {name: number for number, name in enumerate(ours)}
     taken = exact.keys() & set(theirs)               # nobody else's, whatever else sounds like it
-    alike = {_key(name): number for name, number in exact.items() if name not in taken}
-    return np.array([exact.get(name, alike.get(_key(name), -1)) for name in theirs], np.int64)
+    alike = {plain_name(name): number for name, number in exact.items() if name not in taken}
+    return np.array([exact.get(name, alike.get(plain_name(name), -1)) for name in theirs], np.int64)
 
 
-def _by_file(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> np.ndarray:
-    to = np.full(len(theirs), -1, np.int64)
+def _by_file(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
+    """The classes of theirs that the lines of a file name, and which of ours each is, -1 for none."""
+    to: dict[int, int] = {}
     for line, text in _lines(path):
         where = f"{path}:{line}"
         left, equals, right = (part.strip() for part in text.partition("="))
         if not equals:
             raise DataError(f"{where}: found {shown(text)!r}, wanted theirs = ours")
         number = _number(left, theirs, where)
-        if to[number] >= 0:
+        if number in to:
             raise DataError(f"{where}: {shown(left)!r} is there for the second time, wanted one line a class")
-        to[number] = _number(right, ours, where)
+        to[number] = _number(right, ours, where) if right else -1
     return to
 
 

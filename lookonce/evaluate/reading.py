@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from lookonce.boxes import to_xyxy
 from lookonce.errors import DataError, nearest, shown, warn
 from lookonce.evaluate.columns import Answers
-from lookonce.evaluate.rows import Known, Rows, checked, finite, known_names, same_length
+from lookonce.evaluate.mapping import by_name
+from lookonce.evaluate.rows import File, Known, Rows, checked, finite, known_names, picture_of, same_length
 from lookonce.files import read_bytes
 
 MOST_BYTES = 1 << 31                 # of one file of results
@@ -29,24 +30,27 @@ def read_results(
     path: str | Path,
     pictures: Sequence[str],
     names: Sequence[str],
-    numbers: Sequence[int] = (),
+    numbers: Mapping[int, int] | None = None,
     sizes: Sequence[tuple[int, int] | None] | None = None,
+    files: Sequence[str] = (),
 ) -> Answers:
     """The boxes of a file or folder of results, for pictures and classes numbered as in `pictures` and `names`.
 
-    COCO's results: `image_id` is a picture's name, the same number, or the number at the end of its name;
-    `category_id` is one of `numbers`, without them COCO's for 80 classes, else counted from 1. Our JSON, JSON lines and
-    CSV: by file name, with or without folder and suffix; a frame of a video is the picture NAME_FRAME. VOC's and
-    Darknet's comp4 files: a folder of them or one; corners count from 1 and are kept as the devkit measures them:
-    xyxy is (x1 - 1, y1 - 1, x2, y2). A folder of label files, one a picture, with a score first or last after the
-    class: their boxes are relative to `sizes` (width, height).
+    COCO's results: `image_id` is a picture's name, the name of its file, the same number, or the number at the end of
+    its name; `category_id` has its label in `numbers` (which may be one beyond `names`), without them by
+    `coco_numbers`. All others call a picture by its file: `files` are the pictures', without them each is its name. Our
+    JSON, JSON lines and CSV: with or without folder and suffix, which tell files of one name apart; a frame of a video
+    is the picture NAME_FRAME. VOC's and Darknet's comp4 files: a folder of them or one; corners count from 1 and are
+    kept as the devkit measures them: xyxy is (x1 - 1, y1 - 1, x2, y2). A folder of label files, one a picture, with a
+    score first or last after the class: their boxes are relative to `sizes` (width, height). A class is the one of the
+    same name, else as `shared_names` has it.
 
     Raises DataError, with file and place, for what is no such file, a picture or class that is unknown, a value that
     is missing or not finite, a box whose right is left of its left, a picture or class that is there twice, and if
     there is no box at all. Warns of rows that are there twice.
     """
     path = Path(path)
-    known = known_names(pictures, names, numbers)
+    known = known_names(pictures, names, numbers, files)
     if path.is_dir():
         answers = _folder(path, known, sizes)
     else:
@@ -143,16 +147,17 @@ def _lines(path: Path, text: str) -> Rows:
 
 def _pictures(found: list[Any], place: Callable[[int], str]) -> Rows:
     """Our pictures: each with a file, perhaps a frame, and detections."""
-    seen: set[str] = set()
-    stems = []
+    seen: set[File] = set()
+    files = []
     for nth, one in enumerate(found):
         if not (isinstance(one, dict) and isinstance(one.get("file"), str) and isinstance(one.get("detections"), list)):
             raise DataError(f"{place(nth)}: wanted an object with a file and a list of detections")
-        stem = _stem(one["file"], one.get("frame"))
-        if stem in seen:
-            raise DataError(f"{place(nth)}: picture {shown(stem, 200)} is there for the second time, wanted it once")
-        seen.add(stem)
-        stems.append(stem)
+        file = File.of(one["file"], one.get("frame"))
+        if file in seen:
+            title = shown(str(file), 200)
+            raise DataError(f"{place(nth)}: picture {title} is there for the second time, wanted it once")
+        seen.add(file)
+        files.append(file)
     counts = [len(one["detections"]) for one in found]
     of = np.repeat(np.arange(len(found)), counts).tolist()
     first = list(itertools.accumulate(counts, initial=0))
@@ -162,7 +167,7 @@ def _pictures(found: list[Any], place: Callable[[int], str]) -> Rows:
 
     rows = list(itertools.chain.from_iterable(one["detections"] for one in found))
     name, score, box = _columns(rows, ("name", "score", "xyxy"), where)
-    return Rows([stems[nth] for nth in of], name, score, box, "xyxy", where)
+    return Rows([files[nth] for nth in of], name, score, box, "xyxy", where)
 
 
 def _columns(rows: Any, keys: Sequence[str], place: Callable[[int], str]) -> list[list[Any]]:
@@ -204,16 +209,10 @@ def _csv(path: Path, text: str) -> Rows:
     same_length(rows, len(header), place)
     columns = {name: [row[nth] for row in rows] for nth, name in enumerate(header)}
     frames = columns.get("frame", [""] * len(rows))
-    stems = [_stem(file, frame or None) for file, frame in zip(columns["file"], frames, strict=True)]
+    pairs = list(zip(columns["file"], frames, strict=True))
+    file_of = {pair: File.of(pair[0], pair[1] or None) for pair in set(pairs)}
     box = list(zip(*(columns[side] for side in CSV_COLUMNS[-4:]), strict=True))
-    return Rows(stems, columns["name"], columns["score"], box, "xyxy", place, words=True)
-
-
-def _stem(file: str, frame: Any) -> str:
-    """What a picture is called without its folder and suffix."""
-    name = re.split(r"[/\\]", file)[-1]
-    stem = name.rpartition(".")[0] or name
-    return stem if frame is None else f"{stem}_{frame}"
+    return Rows([file_of[pair] for pair in pairs], columns["name"], columns["score"], box, "xyxy", place, words=True)
 
 
 def _voc(path: Path, known: Known) -> Rows:
@@ -221,7 +220,9 @@ def _voc(path: Path, known: Known) -> Rows:
     rows, place = _table(path, 5, 6)
     if not rows:
         return Rows([], [], [], [], "devkit", place, words=True)
-    picture, score, *box = zip(*rows, strict=True)
+    stems, score, *box = zip(*rows, strict=True)
+    file_of = {stem: File("", stem, "") for stem in set(stems)}
+    picture = [file_of[stem] for stem in stems]
     name = known.names[_class_of(path, known)]
     return Rows(picture, (name,) * len(rows), score, list(zip(*box, strict=True)), "devkit", place, words=True)
 
@@ -241,13 +242,14 @@ def _table(path: Path, splits: int, length: int) -> tuple[list[list[str]], Calla
 def _class_of(path: Path, known: Known) -> int:
     """The class that a file of VOC's is for. Raises DataError if its name ends in none."""
     if whole := VOC_FILE.fullmatch(path.stem):
-        if whole[1] in known.files:
-            return known.files[whole[1]]
-        raise DataError(f"{path}: {shown(whole[1])!r} is none of the classes{nearest(whole[1], known.files)}")
-    ends = [name for name in known.files if path.stem.endswith(name)]           # Darknet puts its -out before it
+        label = known.in_files.get(whole[1], int(by_name([whole[1]], known.names)[0]))
+        if label >= 0:
+            return label
+        raise DataError(f"{path}: {shown(whole[1])!r} is none of the classes{nearest(whole[1], known.in_files)}")
+    ends = [name for name in known.in_files if path.stem.endswith(name)]           # Darknet puts its -out before it
     if not ends:
-        raise DataError(f"{path}: its name ends in none of the {len(known.files):,} classes, as VOC's files do")
-    return known.files[max(ends, key=len)]
+        raise DataError(f"{path}: its name ends in none of the {len(known.in_files):,} classes, as VOC's files do")
+    return known.in_files[max(ends, key=len)]
 
 
 def _folder(path: Path, known: Known, sizes: Sequence[tuple[int, int] | None] | None) -> Answers:
@@ -255,7 +257,7 @@ def _folder(path: Path, known: Known, sizes: Sequence[tuple[int, int] | None] | 
     files = sorted(each for each in path.iterdir() if each.suffix == ".txt" and each.is_file())
     if not files:
         raise DataError(f"{path}: holds no .txt file, wanted VOC's comp4 files, one a class")
-    if all(each.stem in known.pictures for each in files):
+    if all(each.stem in known.stems for each in files):
         return _labels(path, files, known, sizes)
     owners: dict[int, Path] = {}
     parts = []
@@ -276,7 +278,9 @@ def _labels(
         each, place = _table(file, -1, 6)
         rows += each
         places += [place(row) for row in range(len(each))]
-        owner += [known.pictures[file.stem]] * len(each)
+        if each:
+            at = picture_of(File("", file.stem, ""), known, lambda file=file: str(file))  # type: ignore[misc]
+            owner += [at] * len(each)
     values = finite(list(itertools.chain.from_iterable(rows)), "number", lambda at: places[at // 6], words=True)
     values = values.reshape(-1, 6)
     picture = np.array(owner, np.int64)

@@ -10,24 +10,49 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lookonce.boxes import to_xywh, to_xyxy
+from lookonce.detections import coco_numbers
 from lookonce.errors import DataError, nearest, shown
 from lookonce.evaluate.columns import Answers
+from lookonce.evaluate.mapping import by_name
 
 MOST_NEAREST = 20_000                # names among which a near one is still looked for
 
-# COCO's category numbers leave ten out of 1 to 90.
-COCO_NUMBERS = tuple(sorted(set(range(1, 91)) - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}))
-
+NUMBER = re.compile(r"0|-?[1-9][0-9]{0,999}")
+DIGITS = re.compile(r"[0-9]{1,18}$")
 COCO_FILE = re.compile(r"(?:COCO_[a-z]+[0-9]{4}_)?([0-9]{1,18})")
+
+
+class File(NamedTuple):
+    """The name of a picture's file in parts: folder/stem.suffix."""
+
+    folder: str
+    stem: str
+    suffix: str
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.folder, self.stem + self.suffix)))
+
+    @classmethod
+    def of(cls, name: str, frame: Any = None) -> File:
+        """From a path of any system. A frame of a video is a picture NAME_FRAME."""
+        *folders, last = re.split(r"[/\\]", name)
+        stem, dot, suffix = last.rpartition(".")
+        if not stem:
+            stem, dot, suffix = last, "", ""
+        if frame is not None:
+            return cls("/".join(folders), f"{stem}_{frame}", "")
+        return cls("/".join(folders), stem, dot + suffix)
 
 
 class Known(NamedTuple):
     """What a picture or class may be called in a results file, and its number. -1: what several are called."""
 
-    pictures: dict[str | int, int]
+    pictures: dict[str | int, int]   # by what COCO's results call them
+    stems: dict[str, list[int]]      # all that have a file of this name
+    files: Sequence[File]            # of the pictures
     classes: dict[str, int]
-    categories: dict[int, int]
-    files: dict[str, int]            # a class by what it is called in the name of a file
+    categories: Mapping[int, int]
+    in_files: dict[str, int]         # a class by what it is called in the name of a file
     titles: Sequence[str]            # of the pictures
     names: Sequence[str]             # of the classes
 
@@ -35,8 +60,8 @@ class Known(NamedTuple):
 class Rows(NamedTuple):
     """Rows as they are in a file, unchecked; `place` says in words where a row is.
 
-    `box` are four values each: `form` xyxy, xywh, or devkit (corners from 1). `words`: numbers are still text. `label`
-    are names of classes, or with `numbered` the numbers of the dataset's files.
+    `box` are four values each: `form` xyxy, xywh, or devkit (corners from 1). `words`: numbers are still text.
+    `picture` are Files and `label` names of classes; with `numbered` the ids and numbers of the dataset's files.
     """
 
     picture: Sequence[Any]
@@ -49,16 +74,18 @@ class Rows(NamedTuple):
     numbered: bool = False
 
 
-def known_names(pictures: Sequence[str], names: Sequence[str], numbers: Sequence[int]) -> Known:
-    """What result files may call these pictures and classes; `numbers` are those that COCO's files give the classes."""
-    by_name: dict[str | int, int] = {}
-    ends: dict[str | int, int] = {}
-    for at, name in enumerate(pictures):
-        by_name[name] = by_name[shown(name, 4096)] = at
-        if digits := re.search(r"[0-9]{1,18}$", name):
-            found = by_name if digits.start() == 0 else ends
-            found[int(digits[0])] = -1 if int(digits[0]) in found else at
-    categories = numbers or (COCO_NUMBERS if len(names) == 80 else range(1, len(names) + 1))
+def known_names(
+    pictures: Sequence[str], names: Sequence[str], numbers: Mapping[int, int] | None, files: Sequence[str]
+) -> Known:
+    """What result files may call these pictures and classes; `numbers` are those that COCO's files give the classes.
+
+    `files` are the pictures' files; without them a picture's name is its file's, without suffix.
+    """
+    parts = [File.of(file) for file in files] or [File("", name, "") for name in pictures]
+    stems: dict[str, list[int]] = {}
+    for at, file in enumerate(parts):
+        for stem in {file.stem, shown(file.stem, 4096)}:
+            stems.setdefault(stem, []).append(at)
     in_files: dict[str, int] = {}
     taken: set[str] = set()
     for label, name in enumerate(names):
@@ -67,14 +94,30 @@ def known_names(pictures: Sequence[str], names: Sequence[str], numbers: Sequence
             stem += "_"
         taken.add(stem.casefold())
         in_files[stem] = label
-    return Known(
-        ends | by_name,
-        {name: label for label, name in enumerate(names)},
-        {int(each): label for label, each in enumerate(categories)},
-        in_files,
-        pictures,
-        names,
-    )
+    if numbers is None:
+        numbers = {number: label for label, number in enumerate(coco_numbers(tuple(names)))}
+    classes = {name: label for label, name in enumerate(names)}
+    return Known(_ids(pictures, stems), stems, parts, classes, numbers, in_files, pictures, names)
+
+
+def _ids(pictures: Sequence[str], stems: Mapping[str, Sequence[int]]) -> dict[str | int, int]:
+    """Pictures by what COCO's results call them: the surer a name, the later it is added."""
+    ends, padded, exact = ({}, {}, {})  # type: tuple[dict[str | int, int], dict[str | int, int], dict[str | int, int]]
+    for at, name in enumerate(pictures):
+        for key in {name, shown(name, 4096)}:
+            exact[key] = -1 if key in exact else at
+        if (number := whole_number(name)) is not None:
+            exact[number] = exact[name]
+        elif digits := DIGITS.search(name):
+            found = padded if digits.start() == 0 else ends
+            found[int(digits[0])] = -1 if int(digits[0]) in found else at
+    by_file = {stem: each[0] if len(each) == 1 else -1 for stem, each in stems.items()}
+    return ends | padded | by_file | exact
+
+
+def whole_number(name: str) -> int | None:
+    """The number that this is the usual way to write, else None."""
+    return int(name) if NUMBER.fullmatch(name) else None
 
 
 def checked(rows: Rows, known: Known) -> Answers:
@@ -82,8 +125,12 @@ def checked(rows: Rows, known: Known) -> Answers:
     place = rows.place
     score = finite(rows.score, "score", place, words=rows.words)
     box = _boxes(rows)
-    picture = _found(rows.picture, known.pictures, place, "picture", known.titles)
-    label = _found(rows.label, known.categories if rows.numbered else known.classes, place, "class", known.names)
+    if rows.numbered:
+        picture = _found(rows.picture, known.pictures, place, "picture", known.titles)
+        label = _found(rows.label, known.categories, place, "class", known.names)
+    else:
+        picture = _of_files(rows.picture, known, place)
+        label = _found(rows.label, _classes(rows.label, known), place, "class", known.names)
     if rows.form == "xywh":
         empty, why, xywh, xyxy = (box[:, 2:] < 0).any(1), "a width or height below 0", box, to_xyxy(box)
     else:
@@ -93,6 +140,54 @@ def checked(rows: Rows, known: Known) -> Answers:
     for at in np.flatnonzero(empty)[:1]:
         raise DataError(f"{place(int(at))}: the box {[*box[at].tolist()]} has {why}")
     return Answers(picture, label, xyxy, xywh, score)
+
+
+def _classes(words: Sequence[Any], known: Known) -> Mapping[str, int]:
+    """The classes by their names, and by the other names for them that a file has."""
+    used = sorted({word for word in words if isinstance(word, str)})
+    if known.classes.keys() >= set(used):
+        return known.classes
+    to = dict(zip(used, by_name(used, known.names).tolist(), strict=True))
+    return known.classes | {word: label for word, label in to.items() if label >= 0}
+
+
+def _of_files(files: Sequence[File], known: Known, place: Callable[[int], str]) -> np.ndarray:
+    """The numbers (N,) of pictures by their files. Raises DataError where two files are one picture."""
+    found: dict[File, int] = {}
+    owner: dict[int, File] = {}
+    for row, file in enumerate(files):
+        if file not in found:
+            at = found[file] = picture_of(file, known, lambda row=row: place(row))  # type: ignore[misc]
+            other = owner.setdefault(at, file)
+            if other != file:
+                one, two = shown(str(file), 200), shown(str(other), 200)
+                raise DataError(f"{place(row)}: picture {one} is {shown(known.titles[at])}, as {two} is, wanted one")
+    return np.fromiter((found[file] for file in files), np.int64, len(files))
+
+
+def picture_of(file: File, known: Known, place: Callable[[], str]) -> int:
+    """The picture whose file this is: of several of one name, the one whose folders end like the file's.
+
+    Raises DataError if there is none or if several are alike.
+    """
+    some = known.stems.get(file.stem, [])
+    if len(some) > 1:
+        alike = [_alike(file, known.files[at]) for at in some]
+        some = [at for at, each in zip(some, alike, strict=True) if each == max(alike)]
+    if len(some) == 1:
+        return some[0]
+    title = shown(str(file), 200)
+    if some:
+        two = " and ".join(shown(str(known.files[at]), 200) for at in some[:2])
+        raise DataError(f"{place()}: picture {title!r} is several of this dataset ({two}): give it with its folder")
+    near = nearest(file.stem, known.stems) if len(known.stems) <= MOST_NEAREST else ""
+    raise DataError(f"{place()}: {_none_of(title, 'picture', known.titles, [each.stem for each in known.files])}{near}")
+
+
+def _alike(a: File, b: File) -> tuple[int, bool]:
+    """How many folders two files share from the end, and whether their suffix is the same."""
+    pairs = zip(reversed(a.folder.split("/")), reversed(b.folder.split("/")), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1] != "", pairs)), a.suffix == b.suffix
 
 
 def _boxes(rows: Rows) -> np.ndarray:
@@ -135,22 +230,27 @@ def _found(
         if what == "picture":
             for at in np.flatnonzero(out < 0).tolist():         # a file's name, where the dataset has COCO's number
                 digits = COCO_FILE.fullmatch(str(values[at]))
-                out[at] = known.get(int(digits[1]), -1) if digits else -1
+                if digits and values[at] not in known:
+                    out[at] = known.get(int(digits[1]), -1)
         if not (out < 0).any():
             return out
         bad = int(np.argmax(out < 0))
     else:
         bad = next(number for number, value in enumerate(values) if type(value) not in (int, str))
     value = values[bad]
-    near = nearest(value, titles) if isinstance(value, str) and len(titles) <= MOST_NEAREST else ""
+    is_word = isinstance(value, str) and not value.isdigit()              # a number near to another is no guess
+    near = nearest(value, titles) if is_word and len(titles) <= MOST_NEAREST else ""
     if type(value) in (int, str) and value in known:
         raise DataError(f"{place(bad)}: {what} {shown(str(value), 200)} is several of this dataset: give full names")
-    keys = list(known)[:3] if what == "class" else titles[:3]
-    some = ", ".join(shown(str(key)) for key in keys)
+    keys = list(known) if what == "class" else titles
+    hint = "; if the results have classes of their own, name these (--names)" if what == "class" else ""
+    raise DataError(f"{place(bad)}: {_none_of(value, what, titles, keys)}{near}{hint}")
+
+
+def _none_of(value: Any, what: str, titles: Sequence[str], keys: Sequence[Any]) -> str:
+    some = ", ".join(shown(str(key)) for key in keys[:3])
     count = f"{len(titles):,} {'pictures' if what == 'picture' else 'classes'}"
-    raise DataError(
-        f"{place(bad)}: {what} {shown(repr(value), 200)} is none of the {count} of this dataset ({some}, ...){near}"
-    )
+    return f"{what} {shown(repr(value), 200)} is none of the {count} that are judged ({some}, ...)"
 
 
 def same_length(rows: Sequence[Sequence[str]], length: int, place: Callable[[int], str]) -> None:

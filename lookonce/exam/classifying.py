@@ -9,7 +9,7 @@ import numpy as np
 from lookonce.classifier import Classifier
 from lookonce.data import Dataset
 from lookonce.errors import DataError, warn
-from lookonce.evaluate.classify import ClassifyFigures, DepthFigures, by_depth, classify
+from lookonce.evaluate.classify import ClassifyFigures, DepthFigures, by_depth, of_ranks, ranks
 from lookonce.evaluate.mapping import shared_names
 from lookonce.exam.paper import Complain, Progress, read_all
 
@@ -23,6 +23,8 @@ class ClassExam:
     def __init__(self, dataset: Dataset, theirs: Sequence[str]) -> None:
         if not dataset.items:
             raise DataError(f"{dataset.path}: holds no picture, so there is nothing to judge")
+        if any(len(item.truth) for item in dataset.items):
+            raise DataError(f"{dataset.path}: has boxes; a classifier is judged by classes of whole pictures")
         shared = shared_names(theirs, dataset.names)
         if shared.only_ours:
             raise DataError(
@@ -42,12 +44,16 @@ class ClassExam:
         self, classifier: Classifier, complain: Complain = warn, progress: Progress = lambda done, total: None
     ) -> tuple[ClassifyFigures, DepthFigures | None]:
         """Top-1 and top-5, with a tree the accuracy at each depth. A picture that cannot be read counts as wrong."""
-        unknown = np.full(len(classifier.names), np.nan, np.float32)
+        classes, tree = len(classifier.names), classifier.tree
+        unknown = np.full(classes, np.nan, np.float32)
+        place, answer = [], []
+        # Of each picture only its class's place and the deepest answer are kept: thousands of classes add up.
         paper = read_all(self.dataset, complain, progress, upright=not classifier.runner.compat)
-        rows = [unknown if picture is None else classifier.probabilities(picture) for picture in paper]
-        probability = np.stack(rows)
-        depths = None
-        if classifier.tree is not None:
-            leaves = np.where(classifier.tree.leaf, np.nan_to_num(probability, nan=-1), -1)
-            depths = by_depth(classifier.tree, np.where(leaves.max(1) > 0, leaves.argmax(1), -1), self.label)
-        return classify(probability, self.label), depths
+        for picture, label in zip(paper, self.label, strict=True):
+            probability = unknown if picture is None else classifier.probabilities(picture)
+            place.append(int(ranks(probability[None], label[None])[0]))
+            if tree is not None:
+                leaf = int(np.argmax(np.where(tree.leaf, np.nan_to_num(probability), 0)))
+                answer.append(leaf if probability[leaf] > 0 else -1)
+        figures = of_ranks(np.array(place), self.label, classes)
+        return figures, None if tree is None else by_depth(tree, np.array(answer), self.label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -9,20 +10,21 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from lookonce.data import Dataset
-from lookonce.detections import Detections
+from lookonce.detections import Detections, coco_numbers
 from lookonce.detector import Detector
-from lookonce.errors import DataError, warn
+from lookonce.errors import DataError, shown, warn
 from lookonce.evaluate.columns import Answers, Objects
-from lookonce.evaluate.compare import AveragePrecision, Comparison, Metric, compare, on_pictures
+from lookonce.evaluate.compare import AveragePrecision, Comparison, compare
 from lookonce.evaluate.mapping import SharedNames, shared_names
 from lookonce.evaluate.overall import relabelled
 from lookonce.evaluate.reading import read_results
-from lookonce.evaluate.voc import voc
+from lookonce.evaluate.rows import whole_number
 from lookonce.exam.judgement import Judgement, judge_coco, judge_openimages, judge_voc
 from lookonce.exam.paper import Complain, Progress, read_all
 
 Protocol = Literal["voc07", "voc12", "coco", "open-images"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+MOST_DIGITS = 18                     # of a picture's name that is a number in COCO's results
 LEAST = 0.005                        # Darknet's: the score from which on an answer counts in a curve
 
 
@@ -55,8 +57,11 @@ class Exam:
         self._theirs = np.where(self.shared.to >= 0, ours[self.shared.to], -1)
         if not dataset.items:
             raise DataError(f"{dataset.path}: holds no picture, so there is nothing to judge")
+        truths = [item.truth for item in dataset.items]
+        if not any(map(len, truths)) and any(truth.classes for truth in truths):
+            raise DataError(f"{dataset.path}: has classes of whole pictures and no box; a detector is judged by boxes")
         whole = Objects.of([item.truth for item in dataset.items])
-        self.objects: Objects = relabelled(whole, ours)
+        self.objects: Objects = _as_seen(relabelled(whole, ours), protocol)
         if not len(self.objects.label):
             raise DataError(f"{dataset.path}: holds no object of the {len(self.names)} classes that are judged")
 
@@ -81,25 +86,66 @@ class Exam:
         return relabelled(Answers.of(found), self._theirs)
 
     def read(self, path: Path) -> Answers:
-        """The answers in a file or folder of results, which names the dataset's classes or the model's.
+        """The answers in a file or folder of results.
 
+        Pictures are called by their files, in COCO's results by their ids; classes by the dataset's names, or those
+        that were given; in COCO's results by the dataset's numbers, or if it has none by the place among the names.
         Raises DataError.
         """
-        sizes = [item.size for item in self.dataset.items]
-        same = self.theirs == self.dataset.names
-        numbers = self.dataset.numbers if same else ()
-        return relabelled(read_results(path, self.pictures, self.theirs, numbers, sizes), self._theirs)
+        items = self.dataset.items
+        sizes = [item.size for item in items]
+        files = [item.path.as_posix() + (f"/{item.member}" if item.member is not None else "") for item in items]
+        beyond = {number: len(self.theirs) + label for number, label in self._categories().items()}
+        found = read_results(path, self.pictures, self.theirs, beyond, sizes, files)
+        return relabelled(found, np.concatenate([self._theirs, np.arange(len(self.names)), [-1]]))
 
     def coco_rows(self, answers: Answers) -> list[dict[str, Any]]:
-        """Answers as rows of COCO's results: the image's id or name, the category, left, top, width, height, score."""
-        numbers = self.dataset.numbers or tuple(range(1, len(self.dataset.names) + 1))
-        ids = [int(name) if name.isascii() and name.isdigit() else name for name in self.pictures]
-        category = {int(ours): numbers[label] for label, ours in enumerate(self._ours) if ours >= 0}
+        """Answers as rows of COCO's results: the image's id or name, the category, left, top, width, height, score.
+
+        Raises DataError if two pictures are called the same.
+        """
+        ids = [name if (number := whole_number(name)) is None else number for name in self.pictures]
+        if self.dataset.format != "coco":                   # no id, but a name of digits: as long as any reader takes
+            ids = [id if len(name) <= MOST_DIGITS else name for id, name in zip(ids, self.pictures, strict=True)]
+        if len(set(ids)) < len(ids):
+            twice = next(name for name, count in Counter(self.pictures).items() if count > 1)
+            raise DataError(f"{self.dataset.path}: several pictures are called {shown(twice)}, COCO's form wants one")
+        category: dict[int, int] = {}
+        for number, label in self._categories().items():
+            category.setdefault(label, number)
         columns = (answers.picture.tolist(), answers.label.tolist(), answers.xywh.tolist(), answers.score.tolist())
         return [
             {"image_id": ids[picture], "category_id": category[label], "bbox": box, "score": score}
             for picture, label, box, score in zip(*columns, strict=True)
         ]
+
+    def _categories(self) -> dict[int, int]:
+        """What COCO's results call each class, and its number among the K that are judged; K if it is not judged.
+
+        By the dataset's numbers; where it has none, as COCO's writer counts the names of whoever answers.
+        """
+        if self.dataset.numbers:
+            pairs = [(number, self._ours[at]) for at, number in enumerate(self.dataset.numbers) if number >= 0]
+        else:
+            pairs = list(zip(coco_numbers(self.theirs), self._theirs, strict=True))
+        return {number: int(label) if label >= 0 else len(self.names) for number, label in pairs}
+
+    def oddities(self, answers: Answers) -> list[str]:
+        """What is strange about answers, in a sentence each: pictures without any, boxes outside, scores above 1."""
+        sizes = [item.size for item in self.dataset.items]
+        known = np.array([size is not None for size in sizes], bool)[answers.picture]
+        width, height = np.array([size or (0, 0) for size in sizes], float).reshape(-1, 2)[answers.picture].T
+        left, top, right, bottom = answers.xyxy.T
+        outside = known & ((right <= 0) | (bottom <= 0) | (left >= width) | (top >= height))
+        over = known & ~outside & ((left < -1) | (top < -1) | (right > width + 1) | (bottom > height + 1))
+        silent = len(self.pictures) - len(np.unique(answers.picture))
+        counts = {
+            f"of {len(self.pictures):,} pictures have no answer": silent,
+            f"of {len(answers.score):,} boxes lie outside their picture": int(outside.sum()),
+            f"of {len(answers.score):,} boxes reach over their picture's edge; `val` cuts them there": int(over.sum()),
+            f"of {len(answers.score):,} scores are above 1": int((answers.score > 1).sum()),
+        }
+        return [f"{count:,} {text}" for text, count in counts.items() if count]
 
     def facts(self) -> dict[str, Any]:
         """What the figures depend on beside who answers."""
@@ -129,16 +175,16 @@ class Exam:
         if self.protocol == "open-images":
             raise DataError("two runs are compared by --protocol coco, voc07 or voc12, not by that of Open Images")
         pictures, classes = len(self.pictures), len(self.names)
-        metrics: list[Metric] = []
-        for answers in (a, b):
-            if self.protocol == "coco":
-                metrics.append(AveragePrecision(self.objects, answers, pictures, classes))
-            else:
-                metrics.append(on_pictures(self._mean_ap, self.objects, answers))
-        return compare(metrics[0], metrics[1], pictures, resamples=resamples)
 
-    def _mean_ap(self, objects: Objects, answers: Answers) -> float:
-        return voc(objects, answers, self.names, points=11 if self.protocol == "voc07" else None).mean
+        def metric(answers: Answers) -> AveragePrecision:
+            if self.protocol == "coco":
+                return AveragePrecision(self.objects, answers, pictures, classes)
+            points = 11 if self.protocol == "voc07" else None
+            return AveragePrecision(
+                self.objects, answers, pictures, classes, thresholds=(0.5,), rule="voc", points=points, most=None
+            )
+
+        return compare(metric(a), metric(b), pictures, resamples=resamples)
 
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         """Picture and class of what was verified to be there and not to be there, (V, 2) each."""
@@ -157,3 +203,13 @@ class Exam:
             for label, above in enumerate(self.dataset.above)
             if ours[label] >= 0
         }
+
+
+def _as_seen(objects: Objects, protocol: Protocol) -> Objects:
+    """Objects as a protocol knows them: COCO's has no difficult ones, VOC's takes crowds for these."""
+    none = np.zeros(len(objects.label), bool)
+    if protocol == "coco":
+        return objects._replace(difficult=none)
+    if protocol == "open-images":
+        return objects
+    return objects._replace(difficult=objects.difficult | objects.crowd, crowd=none)

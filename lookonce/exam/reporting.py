@@ -31,6 +31,7 @@ from lookonce.report.contents import (
 )
 
 SHOWN = 0.25                         # the score from which on an answer is drawn, counted and confused
+LEAST_SURE = 0.05                    # and from which on its score should say how often it is right
 WORST = 20                           # pictures in each list
 KINDS = {
     Kind.CORRECT: "correct",
@@ -63,7 +64,9 @@ def reported(
     """All that a page shows of one exam. Raises EngineError if what computes TIDE is not installed."""
     classes, rule = len(exam.names), _rule(exam)
     kinds, shares = kinds_of_errors(exam, answers, groups)
-    together, _ = calibration(exam.objects, answers, classes, score=0.05, rule=rule)
+    together, each = calibration(exam.objects, answers, classes, score=LEAST_SURE, rule=rule)
+    meaning = f"how far scores from {LEAST_SURE} on are from the share that is right"
+    off = Figure("calibration error", together.error, meaning)
     cost = tide(exam.objects, answers, len(exam.pictures), classes)
     gains = [Figure(kind, gain, f"AP50 gained without this kind of error; {cost.counts.get(kind, '')}".rstrip("; "))
              for kind, gain in cost.gain.items()]  # fmt: skip
@@ -71,8 +74,11 @@ def reported(
     return Report(
         title=title,
         about=tuple(about),
-        figures=judgement.figures,
-        classes=judgement.classes,
+        figures=(*judgement.figures, off),
+        classes=tuple(
+            row._replace(more={**row.more, "calibration error": one.error})
+            for row, one in zip(judgement.classes, each, strict=True)
+        ),
         curves=judgement.curves,
         overall=judgement.overall,
         confusion=Confusion(exam.names, confusion(exam.objects, answers, classes, score=SHOWN)),

@@ -166,9 +166,9 @@ class WorstList:
 class Report:
     """All that a page shows. What is None or empty is left out.
 
-    `about` says under which conditions the figures hold, `curves` are one a class and `overall` is their mean,
-    `errors` figure 1.4 of the thesis a class, `tide` what each kind of error costs, `pictures` the gallery with the
-    worst first.
+    `about` says under which conditions the figures hold, `curves` are one a class and `overall` is that of all answers
+    at once, `errors` figure 1.4 of the thesis a class, `tide` what each kind of error costs, `pictures` the gallery
+    with the worst first.
     """
 
     title: str

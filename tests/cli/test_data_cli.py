@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,76 @@ def test_check_never_writes_over_what_it_reads(voc: Path, capsys: pytest.Capture
         assert image.size == (WIDE, HIGH)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name", "said"),
+    [
+        (["anchors", "--plot"], "voc/JPEGImages/p1.jpg", "ends in .png"),
+        (["anchors", "--plot"], "plot.svg", "ends in .png"),
+        (["anchors", "--plot"], "voc/JPEGImages/extra.png", "is a file of the dataset"),
+        (["anchors", "--plot"], "link.png", "is a file of the dataset"),
+        (["show", "-o"], "voc/Annotations/p1.xml", "is what labels or a list are called"),
+        (["show", "-o"], "voc/ImageSets/Main/all.txt", "is what labels or a list are called"),
+        (["show", "-o"], "voc/JPEGImages/p1.jpg", "is what a picture, video or model is called"),
+        (["check", "--json"], "voc/Annotations/p1.xml", "is what labels or a list are called"),
+        (["check", "--json"], "voc/ImageSets/Main/all.txt", "is what labels or a list are called"),
+    ],
+)
+def test_no_verb_writes_over_what_it_reads(
+    voc: Path, arguments: list[str], name: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A picture by its own name and by a link's, labels, a list."""
+    (voc / "ImageSets" / "Main").mkdir(parents=True)
+    (voc / "ImageSets" / "Main" / "all.txt").write_text("".join(f"{path.stem}\n" for path in _labels(voc)))
+    Image.new("RGB", (WIDE, HIGH)).save(voc / "JPEGImages" / "extra.png")
+    (voc / "Annotations" / "extra.xml").write_text((voc / "Annotations" / "p1.xml").read_text())
+    Path("link.png").symlink_to(voc / "JPEGImages" / "extra.png")
+    before = {path: path.read_bytes() for path in voc.rglob("*") if path.is_file()}
+    verb, option = arguments
+    assert main(["data", verb, "voc", option, name]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert said in err
+    assert {path: path.read_bytes() for path in voc.rglob("*") if path.is_file()} == before
+
+
+def _labels(voc: Path) -> list[Path]:
+    return sorted((voc / "Annotations").iterdir())
+
+
+def test_a_file_of_instances_is_never_replaced_but_older_answers_are(
+    voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "convert", "voc", "--to", "coco", "-o", "other"]) == 0
+    source = Path("other/instances.json").rename("other/mine.json")
+    Path("other/instances_val.json").write_text("{}")
+    before = source.read_bytes()
+    for name in ("other/mine.json", "other/../other/mine.json", "other/instances_val.json"):
+        for arguments in (["check", "--json", name], ["show", "-o", name]):
+            assert main(["data", *arguments, str(source)]) == 2
+    assert (source.read_bytes(), Path("other/instances_val.json").read_text()) == (before, "{}")
+    for _ in range(2):
+        assert main(["data", "check", str(source), "--json", "found.json"]) == 0
+        assert main(["data", "show", str(source), "-o", "page.html"]) == 0
+        assert main(["data", "anchors", str(source), "-k", "1", "--plot", "curve.png"]) == 0
+
+
+@pytest.mark.parametrize("name", ["voc/JPEGImages", "voc/Annotations/../JPEGImages", "link"])
+def test_plots_do_not_go_among_the_pictures(voc: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("link").symlink_to(voc / "JPEGImages")
+    before = sorted(path.name for path in (voc / "JPEGImages").iterdir())
+    assert main(["data", "stats", "voc", "--plots", name]) == 2
+    said = f"--plots {name}: holds pictures of the dataset; wanted another folder"
+    assert capsys.readouterr().err == f"lookonce: {said}\n"
+    assert sorted(path.name for path in (voc / "JPEGImages").iterdir()) == before
+
+
+def test_a_folder_without_anything_is_one_line(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    for format in ("voc", "coco", "darknet", "folder", "openimages", "cvat", "labelstudio"):
+        assert main(["data", "check", "empty", "--format", format]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_stats_prints_a_row_a_class_and_plots(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "stats", "voc", "--plots", "plots"]) == 0
     out, err = capsys.readouterr()
@@ -108,6 +179,8 @@ def test_split_writes_lists_that_open_as_parts(voc: Path, capsys: pytest.Capture
     assert main(["data", "split", "voc", "-o", "lists", "--shares", "train=.5,val=.5", "--seed", "3"]) == 0
     out = capsys.readouterr().out
     assert "train: 6 pictures, 9 objects  lists/ImageSets/Main/train.txt" in out
+    assert "  --data voc --split lists/ImageSets/Main/val.txt\n" in out
+    assert len(open_dataset("voc", split="lists/ImageSets/Main/val.txt")) == 6
     parts = [Path(f"lists/ImageSets/Main/{name}.txt").read_text().split() for name in ("train", "val")]
     assert sorted(parts[0] + parts[1]) == sorted(f"p{number}" for number in range(12))
     assert main(["data", "split", "voc", "-o", "lists", "--shares", "train=.5,val=.5"]) == 2
@@ -161,3 +234,51 @@ def test_show_of_a_class_that_is_not_there_says_which_is_near(voc: Path, capsys:
 def test_every_verb_explains_itself_with_two_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", verb, "--help"]) == 0
     assert capsys.readouterr().out.count(f"lookonce data {verb} ") >= 3      # usage and two examples
+
+
+@pytest.mark.parametrize("format", ["coco", "darknet", "openimages", "cvat", "labelstudio"])
+def test_the_words_that_split_prints_open_each_part(
+    voc: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "convert", "voc", "--to", format, "-o", "my set"]) == 0
+    assert main(["data", "split", "my set", "-o", "the parts", "--shares", "train=.5,val=.5"]) == 0
+    out = capsys.readouterr().out
+    words = [shlex.split(line) for line in out.splitlines() if line.startswith("  --data ")]
+    names = []
+    for data, path, *rest in words:
+        assert data == "--data"
+        assert main(["data", "check", path, *rest]) == 0
+        part = open_dataset(path, split=rest[1] if rest else None)
+        assert set(part.names) >= {"cat", "dog"}
+        names.append({item.path.name for item in part.items})
+    assert [len(each) for each in names] == [6, 6]
+    assert names[0] | names[1] == {f"p{number}.jpg" for number in range(12)}
+
+
+def test_convert_says_what_is_lost_and_under_strict_refuses(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = voc / "Annotations" / "p1.xml"
+    path.write_text(path.read_text().replace("<name>dog</name>", "<name>dog</name><difficult>1</difficult>"))
+    assert main(["data", "convert", "voc", "--to", "darknet", "-o", "one", "--strict"]) == 2
+    assert "one: 1 difficult objects become objects like others" in capsys.readouterr().err
+    assert not Path("one").exists()
+    assert main(["data", "convert", "voc", "--to", "darknet", "-o", "one"]) == 0
+    assert "one: 1 difficult objects become objects like others, and figures change" in capsys.readouterr().err
+    assert main(["data", "convert", "voc", "--to", "cvat", "-o", "two", "--strict"]) == 0
+
+
+def test_folders_of_classes_are_told_as_pictures_of_classes(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, path in enumerate(sorted((voc / "JPEGImages").iterdir())):
+        place = Path("set") / ("cat" if number < 8 else "dog") / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    assert main(["data", "check", "set"]) == 0
+    assert capsys.readouterr().out == "0 errors and 0 warnings in 12 pictures of 2 classes\n"
+    assert main(["data", "stats", "set"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[:4]] == [["class", "pictures"], ["cat", "8"], ["dog", "4"], ["all", "12"]]
+    assert lines[4] == "12 pictures of 2 classes"
+    assert not any("object" in line or "aspect" in line for line in lines)
+    assert main(["data", "split", "set", "-o", "parts", "--shares", "train=.5,val=.5", "--format", "folder"]) == 0
+    out = capsys.readouterr().out
+    assert "train: 6 pictures of 2 classes  parts/train.txt\n" in out
+    assert "  --data set --split parts/train.txt --format folder\n" in out

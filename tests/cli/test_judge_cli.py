@@ -15,6 +15,8 @@ from conftest import DETECTOR, model_of
 from PIL import Image
 
 from lookonce.cli.main import main
+from lookonce.detections import Detections
+from lookonce.detector import Detector
 
 CLASSES = ("cat", "dog", "owl")
 SIZE = (96, 80)
@@ -134,6 +136,13 @@ def test_the_report_is_one_page(folder: Path, capsys: pytest.CaptureFixture[str]
     for word in (*CLASSES, "AP50", "results.json", "localization", "000000000001"[-1:]):
         assert word in page
     assert "src=\"http" not in page
+    assert sorted(path.name for path in Path("out").iterdir()) == ["curves.png", "errors.png", "report.html"]
+    assert main(["judge", "results.json", "--data", "set", "--report", "out", "-q"]) == 0      # ours is replaced
+    capsys.readouterr()
+    Path("out/report.html").write_text("<html>my own</html>")
+    assert main(["judge", "results.json", "--data", "set", "--report", "out", "-q"]) == 2
+    assert "out/report.html: is there already and is no page of ours" in capsys.readouterr().err
+    assert Path("out/report.html").read_text() == "<html>my own</html>"
 
 
 def test_rescoring_by_the_truth_makes_it_better(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,12 +152,25 @@ def test_rescoring_by_the_truth_makes_it_better(folder: Path, capsys: pytest.Cap
     Path("sure.json").write_text(json.dumps(sure))
     arguments = ["results.json", "--with", "sure.json", "--data", "set", "--protocol", "voc12", "-o", "both.json"]
     assert main(["rescore", *arguments]) == 0
-    before, with_, after = (float(line.split()[0]) for line in capsys.readouterr().out.splitlines())
+    before, with_, after = (float(line.split()[1]) for line in capsys.readouterr().out.splitlines())
     assert before < after <= with_ == 1
     again = judged(capsys, "judge", "both.json", "--data", "set", "--protocol", "voc12")["figures"]["mAP"]
     assert again == pytest.approx(after, abs=1e-4)
     places = [[row["bbox"] for row in json.loads(Path(name).read_text())] for name in ("results.json", "both.json")]
     np.testing.assert_allclose(places[0], places[1])
+
+
+def test_what_is_strange_about_results_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row for row in json.loads(Path("results.json").read_text()) if row["image_id"] > 5]
+    rows[0]["bbox"][0] += 1000
+    rows[1]["score"] = 95
+    rows[2]["bbox"] = [-9, 5, 20, 20]
+    Path("odd.json").write_text(json.dumps(rows))
+    assert main(["judge", "odd.json", "--data", "set"]) == 0
+    err = capsys.readouterr().err
+    for text in ("5 of 12 pictures have no answer", "1 of 49 boxes lie outside", "1 of 49 scores are above 1"):
+        assert text in err
+    assert "boxes reach over their picture's edge" in err
 
 
 # ---------------------------------------------------------------------- bad input
@@ -214,7 +236,7 @@ def test_a_models_answers_are_judged_as_their_file_is(folder: Path, capsys: pyte
     """Also where the model has other classes than the data."""
     model = write_model("net", DETECTOR, ("owl", "fox"))
     document = judged(capsys, "val", "--data", "set", *model, "-o", "answers.json", "--thresh", ".05")
-    assert (document["classes"].keys(), document["protocol"], document["pictures"]) == ({"owl"}, "coco", 12)
+    assert (document["by class"].keys(), document["protocol"], document["pictures"]) == ({"owl"}, "coco", 12)
     again = judged(capsys, "judge", "answers.json", "--data", "set", "--names", "net.names")
     for name, value in document["figures"].items():
         assert again["figures"][name] == pytest.approx(value, abs=2e-3), name
@@ -227,7 +249,7 @@ def test_classes_of_other_names_go_through_a_map(folder: Path, capsys: pytest.Ca
     assert main(["val", "--data", "set", *model, "-q"]) == 2
     assert "no class of the model is one of the dataset" in capsys.readouterr().err
     Path("names.map").write_text("hibou = owl\nchat = cat\n")
-    assert judged(capsys, "val", "--data", "set", *model, "--map", "names.map")["classes"].keys() == {"cat", "owl"}
+    assert judged(capsys, "val", "--data", "set", *model, "--map", "names.map")["by class"].keys() == {"cat", "owl"}
 
 
 def test_a_picture_that_cannot_be_read_is_told_and_its_objects_are_missed(
@@ -241,6 +263,46 @@ def test_a_picture_that_cannot_be_read_is_told_and_its_objects_are_missed(
     assert "000000000003.png" in err
     assert "it counts as answered wrongly" in err
     assert json.loads(out)["objects"] == whole["objects"]
+
+
+def test_an_interrupted_run_keeps_its_answers(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_model("net", DETECTOR, ("owl", "cat"))
+    asked = []
+
+    def answer(self: Detector, picture: np.ndarray) -> Detections:
+        asked.append(picture)
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        return Detections.none(self.names, (96, 80))
+
+    monkeypatch.setattr(Detector, "__call__", answer)
+    assert main(["val", "--data", "set", *model, "-o", "answers.json"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert len(json.loads(Path("answers.json").read_text())["pictures"]) == 4
+
+
+def test_the_wrong_kind_of_data_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detector = write_model("net", DETECTOR, ("owl", "cat"))
+    classifier = write_model("class", CLASSIFIER, tuple(f"c{number}" for number in range(16)))
+    for kind in ("cat", "owl"):
+        Path("whole", kind).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(f"whole/{kind}/1.png")
+    assert main(["val", "--data", "set", *classifier, "-q"]) == 2
+    assert "set/instances.json: has boxes; a classifier is judged by classes" in capsys.readouterr().err
+    assert main(["val", "--data", "whole", *detector, "-q"]) == 2
+    assert "whole: has classes of whole pictures and no box" in capsys.readouterr().err
+
+
+def test_a_picture_of_another_size_than_its_labels_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_model("net", DETECTOR, ("owl", "cat"))
+    path = Path("set/images/000000000003.png")
+    with Image.open(path) as image:
+        turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.save(path)
+    assert main(["val", "--data", "set", *model, "-q"]) == 1
+    assert "is 80 x 96, its labels are for 96 x 80: its objects lie elsewhere" in capsys.readouterr().err
 
 
 def test_a_classifier_is_judged_by_top_1_and_top_5(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,6 +329,10 @@ def test_a_classifier_is_judged_by_top_1_and_top_5(folder: Path, capsys: pytest.
     assert found["pictures"] == 40
     assert found["top1"] == pytest.approx(np.mean([rank < 1 for rank in ranks]))
     assert found["top5"] == pytest.approx(np.mean([rank < 5 for rank in ranks]))
+    assert main(["val", "--data", "set.zip", *model, "-q", "--min-map", "0.9"]) == 3
+    assert "is less than the 0.9 wanted" in capsys.readouterr().err
+    assert main(["val", "--data", "set.zip", *model, "-q", "--errors", "-o", "x.json"]) == 2
+    assert "is a classifier, for which there is no --errors, -o" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------- real models on real data
@@ -291,7 +357,7 @@ def test_the_kinds_of_errors_of_a_real_model_sum_up_to_its_objects(
 ) -> None:
     model = [word.replace(REAL, name) for word in real(shared)]
     document = judged(capsys, "val", "--data", str(shared / "data" / "coco-val128"), *model, "--errors")
-    for each, row in document["classes"].items():
+    for each, row in document["by class"].items():
         shares = document["errors"][each]
         if row["objects"]:
             parts = [value * row["objects"] for value in shares.values()]
@@ -307,5 +373,5 @@ def test_a_coco_model_is_judged_on_voc_by_the_classes_they_share(
 ) -> None:
     arguments = ["val", "--data", str(shared / "data" / "voc2007"), "--split", "val", *real(shared)]
     document = judged(capsys, *arguments, "--protocol", "voc07")
-    assert (document["protocol"], document["pictures"], len(document["classes"])) == ("voc07", 500, 20)
+    assert (document["protocol"], document["pictures"], len(document["by class"])) == ("voc07", 500, 20)
     assert 0.5 < document["figures"]["mAP"] < 0.75

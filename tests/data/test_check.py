@@ -429,3 +429,26 @@ def test_sizes_come_from_labels_then_from_headers_and_are_none_of_what_cannot_be
     path = picture(tmp_path / "p.jpg", 0)
     rows = dataset(item(path, size=(7, 9)), item(path), item(tmp_path / "gone.jpg"))
     assert views.sizes_of(rows) == [(7, 9), (WIDE, HIGH), None]
+
+
+# ---------------------------------------------------------------------- lists, class folders
+def test_a_list_of_voc_that_names_what_has_no_annotation(tmp_path: Path) -> None:
+    """Told once, with the list and its line; the picture is not told as one that nothing names."""
+    root = voc(tmp_path)
+    lists = root / "ImageSets" / "Main"
+    picture(root / "JPEGImages" / "lost.jpg", 300)
+    (lists / "val.txt").write_text("v00\n\nlost\n")
+    (lists / "cat_val.txt").write_text("v00  1\nlost -1\n")
+    assert faults_of(check(open_dataset(root))) == [error("missing labels", "val.txt", "line 3")]
+    assert faults_of(check(open_dataset(root, split="train"))) == []
+    picture(root / "JPEGImages" / "nobody.jpg", 301)
+    found = faults_of(check(open_dataset(root, split="train")))
+    assert found == [warning("picture without labels", "nobody.jpg")]
+
+
+def test_folders_of_classes_are_counted_by_pictures(tmp_path: Path) -> None:
+    for number, name in enumerate(("cat/a", "cat/b", "dog/a")):
+        picture(tmp_path / f"{name}.jpg", number)
+    found = check(open_dataset(tmp_path))
+    assert (found.pictures, found.objects, found.classes) == (3, 0, 2)
+    assert found.json()["classes_of_pictures"] == 2

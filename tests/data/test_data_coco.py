@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from smallsets import annotation, coco_file, picture, text
 
 from lookonce.data import open_dataset
+from lookonce.data.check import check
 from lookonce.errors import DataError
 
 
@@ -114,6 +116,34 @@ def test_a_folder_of_several_splits_has_its_pictures_where_coco_has_them(tmp_pat
         open_dataset(tmp_path)
 
 
+def test_pictures_are_in_order_of_their_ids_as_pycocotools_takes_them(tmp_path: Path) -> None:
+    """Of equal scores the picture that comes first counts first, so their order decides an AP."""
+    ids = [10, 2, 33, 1]
+    rows = [{"id": id, "file_name": f"{id:06}.jpg", "width": 40, "height": 30} for id in ids]
+    for id in ids:
+        picture(tmp_path / "images" / f"{id:06}.jpg")
+    path = coco_file(tmp_path, [annotation(n, image_id=id, bbox=[id, 1, 5, 5]) for n, id in enumerate(ids, 1)], rows)
+    dataset = open_dataset(path)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(path)
+        wanted = COCOeval(coco, coco, "bbox").params.imgIds
+    assert [int(item.name) for item in dataset.items] == list(wanted)
+    assert [item.path.stem for item in dataset.items] == [f"{id:06}" for id in wanted]
+    assert [item.truth.xywh[0, 0] for item in dataset.items] == list(wanted)      # each with its own box
+
+
+def test_ids_that_are_texts_come_after_numbers_in_order(tmp_path: Path) -> None:
+    rows = [{"id": id, "file_name": "000001.jpg", "width": 40, "height": 30} for id in ("b", 7, "a", 3)]
+    assert [item.name for item in open_dataset(coco_file(tmp_path, [], rows)).items] == ["3", "7", "a", "b"]
+
+
+def test_a_box_without_area_is_told_once_whether_its_file_or_its_folder_is_opened(tmp_path: Path) -> None:
+    path = coco_file(tmp_path, [annotation(), annotation(2, bbox=[1, 2, 0, 4], area=0)])
+    for opened in (path, tmp_path):
+        found = check(open_dataset(opened, lenient=True))
+        assert [(p.place, p.is_error) for p in found.problems if "box" in p.kind] == [("annotations[1]", False)]
+
+
 @pytest.mark.shared
 def test_the_real_file_reads_as_pycocotools_reads_it(shared: Path) -> None:
     path = shared / "data" / "coco-val128" / "instances.json"
@@ -123,7 +153,7 @@ def test_the_real_file_reads_as_pycocotools_reads_it(shared: Path) -> None:
     assert dataset.problems == ()
     assert list(dataset.numbers) == sorted(coco.getCatIds())
     assert list(dataset.names) == [coco.cats[id]["name"] for id in dataset.numbers]
-    assert [item.name for item in dataset.items] == [str(id) for id in coco.imgs]
+    assert [item.name for item in dataset.items] == [str(id) for id in sorted(coco.imgs)]
     for item in dataset.items:
         rows = coco.loadAnns(coco.getAnnIds(imgIds=[int(item.name)]))
         assert [dataset.numbers[label] for label in item.truth.label] == [row["category_id"] for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -45,16 +46,30 @@ def test_names_may_be_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "hello", "<html></html>", "a,b,c\n1,2,3\n"])
 def test_a_file_of_no_known_form_is_refused(tmp_path: Path, content: str) -> None:
     path = text(tmp_path / "what.csv", content)
-    with pytest.raises(DataError, match=r"what.csv: is no dataset of a form that is known here \(voc, coco, .*format$"):
+    with pytest.raises(DataError, match=r"what.csv: is no dataset of a form .* \(voc, coco, .*--format voc$"):
         open_dataset(path)
 
 
 def test_an_empty_folder_a_missing_one_and_a_pipe_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
-    for name, said in (("empty", "is no dataset"), ("absent", "no such file or folder"), ("pipe", "is a pipe")):
+    refused = {"empty": "holds no picture and no labels", "absent": "no such file or folder", "pipe": "is a pipe"}
+    for name, said in refused.items():
         with pytest.raises(DataError, match=said):
             open_dataset(tmp_path / name)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_format_that_is_said_of_what_is_none_is_refused_in_one_line(tmp_path: Path, format: str) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("notes.txt", "table.csv", "odd.bin"):
+        text(tmp_path / "other" / name, "hello, you\n1,2\n")
+    for name in ("empty", "other", "other/notes.txt", "other/table.csv", "other/odd.bin", "absent"):
+        with pytest.raises(DataError) as raised:
+            open_dataset(tmp_path / name, format=format)
+        assert "\n" not in str(raised.value)
+        assert "several" not in str(raised.value)
+        assert str(raised.value).startswith(str(tmp_path))
 
 
 def test_one_error_is_raised_without_a_count(tmp_path: Path) -> None:
@@ -76,3 +91,42 @@ def test_a_link_to_a_folder_of_pictures_is_followed(tmp_path: Path) -> None:
     text(root / "Annotations" / "a.xml", voc_xml([("dog", (1, 1, 9, 9))]))
     (root / "JPEGImages").symlink_to(tmp_path / "real")
     assert open_dataset(root).problems == ()
+
+
+def test_results_of_coco_are_called_results(tmp_path: Path) -> None:
+    rows = '[{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}]'
+    with pytest.raises(DataError, match=r"my.json: holds results .*: give them to `lookonce judge`$"):
+        open_dataset(text(tmp_path / "my.json", rows))
+
+
+def test_a_list_is_a_split_of_folders_and_archives(tmp_path: Path) -> None:
+    """By whole path and by name; what is none of the pictures, or there twice, is an error with its line."""
+    for name in ("cat/a", "cat/b", "dog/a"):
+        picture(tmp_path / "set" / f"{name}.jpg")
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for path in sorted((tmp_path / "set").rglob("*.jpg")):
+            out.write(path, path.relative_to(tmp_path / "set").as_posix())
+    for root in (tmp_path / "set", archive):
+        lines = text(tmp_path / "some.txt", f"{root}/dog/a.jpg\ncat/b\n")
+        dataset = open_dataset(root, split=str(lines))
+        assert [item.name for item in dataset.items] == ["cat/b", "dog/a"]
+        assert dataset.names == ("cat", "dog")
+    lines = text(tmp_path / "some.txt", "cat/b\n\ncat/c\ncat/b\n")
+    found = open_dataset(tmp_path / "set", split=str(lines), lenient=True).problems
+    assert [(one.kind, one.file, one.place) for one in found] == [
+        ("unknown picture", lines, "line 3"),
+        ("unreadable list", lines, "line 4"),
+    ]
+    with pytest.raises(DataError, match="line 3: cat/c is no picture of"):
+        open_dataset(tmp_path / "set", split=str(lines))
+
+
+def test_a_list_outside_is_a_split_of_voc(tmp_path: Path) -> None:
+    root = voc_root(tmp_path / "voc", {id: voc_xml([(id, (1, 1, 9, 9))]) for id in "abc"}, {"train": "ab"})
+    lines = text(tmp_path / "mine.txt", "c\na\n")
+    dataset = open_dataset(root, split=str(lines))
+    assert [item.name for item in dataset.items] == ["c", "a"]
+    assert dataset.names == ("a", "b", "c")
+    with pytest.raises(DataError, match="has no split .*; there is train$"):
+        open_dataset(root, split=str(tmp_path / "none.txt"))

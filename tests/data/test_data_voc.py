@@ -50,6 +50,16 @@ def test_names_of_ones_own_are_sorted_and_the_same_in_every_split(tmp_path: Path
     assert open_dataset(root, split="train").names == open_dataset(root, split="val").names == ("person", "zebra")
 
 
+def test_the_other_splits_are_looked_up_at_once(tmp_path: Path) -> None:
+    """A set of a hundred thousand names for each of a thousand files takes several seconds."""
+    root = voc_root(tmp_path, {}, {"train": [f"gone{number}" for number in range(100_000)]})
+    for number in range(1000):
+        text(root / "Annotations" / f"{number}.xml", "<annotation/>")
+    began = time.perf_counter()
+    assert len(open_dataset(root, split="train", lenient=True).problems) == 100_000
+    assert time.perf_counter() - began < 4
+
+
 def test_given_names_number_the_classes_and_any_other_is_an_error(tmp_path: Path) -> None:
     root = voc_root(tmp_path, {"a": voc_xml([("dog", (1, 1, 9, 9)), ("dgo", (2, 2, 8, 8))])})
     found = open_dataset(root, names=["cat", "dog"], lenient=True)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from smallsets import annotation, coco_file, picture, text, voc_root, voc_xml
 
 from lookonce.data.dataset import Dataset, Item
-from lookonce.data.split import parse_shares, split, write_lists
+from lookonce.data.opening import open_dataset
+from lookonce.data.split import parse_shares, split, write_lists, write_parts
+from lookonce.data.writing import write_dataset
 from lookonce.errors import DataError, LookonceWarning
 from lookonce.truth import Truth
 
@@ -114,7 +119,7 @@ def test_shares_are_read_from_a_text() -> None:
 
 @pytest.mark.parametrize("text", ["", "train", "train=", "train=x", "train=nan", "a=.5,a=.5"])
 def test_a_text_that_names_no_shares_is_refused(text: str) -> None:
-    with pytest.raises(DataError, match="such as train=.8,val=.2"):
+    with pytest.raises(DataError, match=r"^shares '.*': wanted names with their shares, such as train=.8,val=.2"):
         parse_shares(text)
 
 
@@ -140,7 +145,7 @@ def test_of_voc_the_names_go_where_voc_has_them(tmp_path: Path) -> None:
 def test_an_older_list_is_never_replaced(tmp_path: Path) -> None:
     parts = split(made(tmp_path / "set", 20), {"train": 0.5, "val": 0.5})
     (tmp_path / "val.txt").write_text("mine\n")
-    with pytest.raises(DataError, match="is there already: name a new folder"):
+    with pytest.raises(DataError, match="is there already: name a new folder$"):
         write_lists(parts, tmp_path)
     assert (tmp_path / "val.txt").read_text() == "mine\n"
     assert not (tmp_path / "train.txt").exists()
@@ -150,3 +155,93 @@ def test_a_name_that_fits_on_no_line_is_refused(tmp_path: Path) -> None:
     item = Item("x", tmp_path / "a\nb.jpg", None, Truth.of(np.zeros(0)))
     with pytest.raises(DataError, match="does not fit on a line"):
         write_lists({"all": Dataset("darknet", tmp_path, (), (item,))}, tmp_path / "lists")
+
+
+# ---------------------------------------------------------------------- parts that open
+def voc_of_six(folder: Path) -> Path:
+    """Six pictures a to f, of which b and d are the only ones with a dog."""
+    return voc_root(
+        folder, {id: voc_xml([("dog" if id in "bd" else "cat", (2, 3, 20, 21))]) for id in "abcdef"}, {"all": "abcdef"}
+    )
+
+
+def state(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def boxes(dataset: Dataset) -> dict[str, list[tuple[object, ...]]]:
+    """All that is said of each picture, by its file."""
+    return {
+        item.member or item.path.name: [
+            *((dataset.names[label], *box) for label, box in zip(item.truth.label, item.truth.xywh.round(4).tolist(),
+                                                                 strict=True)),
+            *((dataset.names[label],) for label in item.truth.classes),
+        ]
+        for item in dataset.items
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["voc", "coco", "darknet", "openimages", "cvat", "labelstudio"])
+def test_parts_open_and_say_together_what_the_whole_says(tmp_path: Path, format: str) -> None:
+    source = voc_of_six(tmp_path / "voc")
+    if format != "voc":
+        write_dataset(open_dataset(source), tmp_path / "set", format)
+        source = tmp_path / "set"
+    whole, before = open_dataset(source), state(source)
+    parts = split(whole, {"train": 0.5, "val": 0.5})
+    opened = [
+        open_dataset(one.opened or "", split=None if one.split is None else str(one.split))
+        for one in write_parts(parts, tmp_path / "lists")
+    ]
+    assert [boxes(part) for part in opened] == [boxes(part) for part in parts.values()]
+    assert {name: rows for part in opened for name, rows in boxes(part).items()} == boxes(whole)
+    assert {part.names for part in opened} == {whole.names}
+    assert state(source) == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "splits", "zip"])
+def test_parts_of_folders_open(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "set"
+    below = root / "train" if kind == "splits" else root
+    for name in ("cat/a", "cat/b", "dog/c", "dog/d"):
+        picture(below / f"{name}.jpg")
+    if kind == "splits":
+        picture(root / "val" / "cat" / "a.jpg")
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "set.zip", "w") as out:
+            for path in sorted(root.rglob("*.jpg")):
+                out.write(path, path.relative_to(root).as_posix())
+        root = tmp_path / "set.zip"
+    parts = split(open_dataset(root, split="train" if kind == "splits" else None), {"one": 0.5, "two": 0.5})
+    for part, written in zip(parts.values(), write_parts(parts, tmp_path / "lists"), strict=True):
+        assert written.opened == (below if kind == "splits" else root)
+        assert len(part) == 2
+        assert boxes(open_dataset(written.opened, split=str(written.split))) == boxes(part)
+
+
+def test_a_part_of_an_archives_split_opens_by_nothing(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as out:
+        for name in ("train/cat/a", "train/dog/b", "val/cat/c"):
+            out.write(picture(tmp_path / f"{name}.jpg"), f"{name}.jpg")
+    parts = split(open_dataset(tmp_path / "set.zip", split="train"), {"one": 0.5, "two": 0.5})
+    assert [written.opened for written in write_parts(parts, tmp_path / "lists")] == [None, None]
+
+
+def test_of_coco_ids_crowds_and_areas_are_kept(tmp_path: Path) -> None:
+    rows: list[object] = [annotation(1, iscrowd=1, area=5.5), annotation(2, image_id=2, category_id=3)]
+    parts = split(open_dataset(coco_file(tmp_path / "set", rows)), {"one": 0.5, "two": 0.5})
+    said = [json.loads((one.opened or Path()).read_bytes()) for one in write_parts(parts, tmp_path / "out")]
+    assert sorted(part["images"][0]["id"] for part in said) == [1, 2]
+    found = {row["image_id"]: row for part in said for row in part["annotations"]}
+    assert {key: found[1][key] for key in ("category_id", "area", "iscrowd", "bbox")} == {
+        "category_id": 7, "area": 5.5, "iscrowd": 1, "bbox": [1.5, 2.25, 10, 20]}  # fmt: skip
+    assert [part["categories"] for part in said] == [[{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]] * 2
+
+
+@pytest.mark.parametrize(("format", "name"), [("coco", "val/instances.json"), ("darknet", "val.data")])
+def test_no_older_file_is_replaced_by_what_opens_a_part(tmp_path: Path, format: str, name: str) -> None:
+    parts = split(made(tmp_path / "set", 20, format=format), {"train": 0.5, "val": 0.5})
+    text(tmp_path / "out" / name, "mine")
+    with pytest.raises(DataError, match="is there already: name a new folder$"):
+        write_parts(parts, tmp_path / "out")
+    assert list(state(tmp_path / "out").values()) == [b"mine"]

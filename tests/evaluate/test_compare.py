@@ -12,9 +12,8 @@ from pycocotools.cocoeval import COCOeval
 from scenes import K, answers_of, matched, objects_of, scene
 
 from lookonce.evaluate.columns import Answers, Objects
-from lookonce.evaluate.compare import AveragePrecision, Comparison, Ratio, compare, on_pictures
+from lookonce.evaluate.compare import AveragePrecision, Comparison, compare
 from lookonce.evaluate.voc import voc
-from lookonce.evaluate.worst import tally
 
 P = 12
 
@@ -115,10 +114,10 @@ def test_vocs_ap_is_that_of_vocs_judge(points):
     given = given._replace(score=np.random.default_rng(5).permutation(len(given.score)) / len(given.score))
     metric = AveragePrecision(truth, given, P, K, thresholds=(0.5,), rule="voc", points=points, most=None)
     names = [str(label) for label in range(K)]
-    wanted = on_pictures(lambda objects, answers: voc(objects, answers, names, points=points).mean, truth, given)
     for seed in range(5):
         drawn = np.unique(np.random.default_rng(seed).integers(0, P, P))
-        assert metric(drawn) == pytest.approx(wanted(drawn), abs=1e-12)
+        wanted = voc(*repeated(truth, given, drawn), names, points=points).mean
+        assert metric(drawn) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_a_class_without_objects_has_no_ap_and_no_objects_no_figure():
@@ -129,34 +128,6 @@ def test_a_class_without_objects_has_no_ap_and_no_objects_no_figure():
     assert metric(np.array([0, 1])) == pytest.approx(1)
     assert np.isnan(metric(np.array([1, 1])))
     assert np.isnan(AveragePrecision(objects_of([]), answers_of([]), 2, 3)(np.array([0, 1])))
-
-
-def test_any_judge_sees_the_drawn_pictures():
-    truth, given = scene(2)
-    drawn = np.array([3, 3, 0, 11, 5])
-    seen = []
-
-    def judge(objects: Objects, answers: Answers) -> float:
-        seen.append((objects, answers))
-        return 0.5
-
-    assert on_pictures(judge, truth, given)(drawn) == 0.5
-    for got, wanted in zip(seen[0], repeated(truth, given, drawn), strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(got, wanted, strict=True))
-
-
-def test_a_ratio_is_of_sums_and_agrees_with_the_judge_on_drawn_pictures():
-    truth, given = scene(4)
-    counts = tally(truth, given, P, score=0.3)
-    recall = Ratio(counts.found, counts.found + counts.missed)
-
-    def judge(objects: Objects, answers: Answers) -> float:
-        found = tally(objects, answers, P, score=0.3)
-        return float(found.found.sum() / (found.found.sum() + found.missed.sum()))
-
-    drawn = np.random.default_rng(0).integers(0, P, P)
-    assert recall(drawn) == pytest.approx(on_pictures(judge, truth, given)(drawn))
-    assert np.isnan(Ratio(np.zeros(2), np.zeros(2))(np.array([0, 1])))
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error():

@@ -63,12 +63,12 @@ def test_no_shared_class_is_refused():
         shared_names(["cat"], ["dog"])
 
 
-def test_a_file_decides_alone(tmp_path):
-    path = written(tmp_path, "# vehicles\ncar = vehicle\ntruck=vehicle  # too\n\n")
-    shared = shared_names(["car", "truck", "dog"], ["dog", "vehicle"], path)
-    assert shared.to.tolist() == [1, 1, -1]
-    assert shared.only_theirs == ("dog",)
-    assert shared.only_ours == ("dog",)
+def test_the_lines_of_a_file_go_before_the_names(tmp_path):
+    path = written(tmp_path, "# vehicles\ncar = vehicle\ntruck=vehicle  # too\n\ncat =\n")
+    shared = shared_names(["car", "truck", "dog", "cat"], ["dog", "vehicle", "cat"], path)
+    assert shared.to.tolist() == [1, 1, 0, -1]
+    assert shared.only_theirs == ("cat",)
+    assert shared.only_ours == ("cat",)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookonce import results
+from lookonce import results, zoo
 from lookonce.detections import Detections
 from lookonce.errors import DataError, LookonceWarning
 from lookonce.evaluate.reading import read_results
@@ -154,8 +154,56 @@ def test_a_number_that_two_pictures_end_in_is_refused(tmp_path):
 
 def test_classes_are_numbered_as_the_dataset_says(tmp_path):
     path = put(tmp_path, json.dumps([{**ROW, "category_id": 90}]))
-    assert read_results(path, PICTURES, NAMES, (3, 90, 4)).label.tolist() == [1]
-    assert read_results(path, PICTURES, [str(n) for n in range(80)]).label.tolist() == [79]
+    assert read_results(path, PICTURES, NAMES, {3: 0, 90: 1, 4: 2}).label.tolist() == [1]
+    coco = zoo.name_lists()["coco"]
+    assert read_results(path, PICTURES, coco).label.tolist() == [79]
+    assert read_results(path, PICTURES, coco[::-1]).label.tolist() == [0]
+    other = [str(n) for n in range(80)]
+    with pytest.raises(DataError, match="class 90 is none of"):
+        read_results(path, PICTURES, other)
+    path = put(tmp_path, json.dumps([{**ROW, "category_id": 80}]))
+    assert read_results(path, PICTURES, other).label.tolist() == [79]
+
+
+def own(*files: str, name: str = "cat") -> str:
+    """Our JSON: in each picture one box, whose score tells which picture it was."""
+    rows = [{"name": name, "score": (at + 1) / 8, "xyxy": [1, 2, 3, 4]} for at in range(len(files))]
+    return json.dumps({"pictures": [{"file": f, "detections": [row]} for f, row in zip(files, rows, strict=True)]})
+
+
+def test_our_forms_go_by_file_and_cocos_by_id(tmp_path):
+    """Ids 1 and 2 in files 000002 and 000001, and one whose id says nothing of its file."""
+    ids, files = ["1", "2", "3"], ["some/000002.jpg", "some/000001.jpg", "some/dog.jpg"]
+    path = put(tmp_path, own("000001.jpg", "/else/000002.png", "dog.jpg"))
+    assert read_results(path, ids, NAMES, files=files).picture.tolist() == [1, 0, 2]
+    path = put(tmp_path, json.dumps([{**ROW, "image_id": id} for id in (1, "2", "dog")]))
+    assert read_results(path, ids, NAMES, files=files).picture.tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match=r"pictures\[0\]: detections\[0\]: picture '1.jpg' is none of the 3"):
+        read_results(put(tmp_path, own("1.jpg")), ids, NAMES, files=files)
+    voc = put(tmp_path, "000001 0.5 1 2 3 4\n", "comp4_det_test_cat.txt")
+    assert read_results(voc, ids, NAMES, files=files).picture.tolist() == [1]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    files = ["set/a/x.jpg", "set/b/x.jpg", "set/b/x.png"]
+    path = put(tmp_path, own("/at/home/b/x.jpg", "a\\x.jpg", "b/x.png"))
+    assert read_results(path, ["x", "x", "x"], NAMES, files=files).picture.tolist() == [1, 0, 2]
+    for name in ("x.jpg", "c/x.jpg", "b/x"):
+        with pytest.raises(DataError, match=r"is several of this dataset \(set/.*\): give it with its folder"):
+            read_results(put(tmp_path, own(name)), ["x", "x", "x"], NAMES, files=files)
+    with pytest.raises(DataError, match="picture 'x' is several|picture x is several"):
+        read_results(put(tmp_path, json.dumps([{**ROW, "image_id": "x"}])), ["x", "x", "x"], NAMES, files=files)
+    with pytest.raises(DataError, match=r"picture d/x.jpg is y, as c/x.jpg is, wanted one"):
+        read_results(put(tmp_path, own("c/x.jpg", "d/x.jpg")), ["y"], NAMES, files=["x.jpg"])
+
+
+def test_a_class_is_known_by_its_other_names(tmp_path):
+    """Darknet says aeroplane, COCO airplane; a name that is another class's is that class."""
+    names = ("airplane", "couch", "sofa")
+    for name, label in (("aeroplane", 0), ("Air-Plane", 0), ("sofa", 2), ("couch", 1)):
+        assert read_results(put(tmp_path, own("photo.jpg", name=name)), PICTURES, names).label.tolist() == [label]
+    voc = put(tmp_path, "photo 0.5 1 2 3 4\n", "comp4_det_test_aeroplane.txt")
+    assert read_results(voc, PICTURES, names).label.tolist() == [0]
 
 
 def test_frames_of_a_video_are_pictures_of_their_own(tmp_path):
@@ -190,12 +238,12 @@ BAD = [
     ('{"pictures": [{"file": "photo"}]}', "pictures[0]: wanted an object with a file and a list of detections"),
     (without("bbox"), "[1]: has no bbox"),
     (without("score"), "[1]: has no score: are these truths, not results?"),
-    (coco(image_id=13), "[1]: picture 13 is none of the 3 pictures of this dataset (000007, 000012, photo, ...)"),
+    (coco(image_id=13), "[1]: picture 13 is none of the 3 pictures that are judged (000007, 000012, photo, ...)"),
     (coco(image_id="phot"), "[1]: picture 'phot' is none of the 3 pictures"),
     (coco(image_id="phot"), "did you mean photo?"),
     (coco(image_id=None), "[1]: picture None is none of"),
     (coco(image_id=[1]), "[1]: picture [1] is none of"),
-    (coco(category_id=4), "[1]: class 4 is none of the 3 classes of this dataset (1, 2, 3, ...)"),
+    (coco(category_id=4), "[1]: class 4 is none of the 3 classes that are judged (1, 2, 3, ...)"),
     (coco(category_id=0), "[1]: class 0 is none of"),
     (coco(category_id=True), "[1]: class True is none of"),
     (coco(category_id="dog"), "[1]: class 'dog' is none of"),
@@ -230,11 +278,11 @@ def ours(**change: object) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ours(name="ca"), ":2: detections[1]: class 'ca' is none of the 3 classes of this dataset (cat, dog, tv/mo"),
+        (ours(name="ca"), ":2: detections[1]: class 'ca' is none of the 3 classes that are judged (cat, dog, tv/mo"),
         (ours(name="ca"), "did you mean cat?"),
         (ours(xyxy=[3, 0, 2, 1]), ":2: detections[1]: the box [3.0, 0.0, 2.0, 1.0] has a right or bottom before"),
         (ours(score=None), ":2: detections[1]: score: found 'None'"),
-        ('{"file": "000007.jpg", "detections": []}', ":2: picture 000007 is there for the second time"),
+        ('{"file": "000007.jpg", "detections": []}', ":2: picture 000007.jpg is there for the second time"),
         ("{", ":2: not JSON"),
         ("[]", ":2: wanted an object with a file"),
     ],
