@@ -31,11 +31,11 @@ def bench(
     size: options.Size = None,
     engine: Annotated[
         list[EngineChoice] | None,
-        typer.Option(help="May be given several times. [default: all installed]", rich_help_panel=RUNNING),
+        typer.Option(help="May be given several times.", show_default="all installed", rich_help_panel=RUNNING),
     ] = None,
     precision: Annotated[
         list[PrecisionChoice] | None,
-        typer.Option(help="May be given several times. [default: all that run here]", rich_help_panel=RUNNING),
+        typer.Option(help="May be given several times.", show_default="all that run here", rich_help_panel=RUNNING),
     ] = None,
     threads: options.Threads = None,
     seconds: Annotated[

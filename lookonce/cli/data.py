@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lookonce.cli import options
-from lookonce.cli.options import OUTPUT, RUNNING
+from lookonce.cli.options import DATASET, OUTPUT, RUNNING
 from lookonce.cli.reporter import Reporter
 from lookonce.errors import DataError, ExitCode, InputError, nearest, shown
 
@@ -22,19 +22,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="data", help="Check, count, convert, split and show datasets.", no_args_is_help=True)
 
-DATASET = "Which dataset"
 # What files of a dataset are called that no picture's entry names.
 LABELS = (".txt", ".list", ".xml", ".csv", ".zip", ".tar", ".gz", ".tgz", "hierarchy.json")
 
 PathArgument = Annotated[
     Path, typer.Argument(help="A folder, a .data, .json, .csv or list file, or a .zip.", metavar="PATH")
-]
-SplitOption = Annotated[
-    str | None,
-    typer.Option("--split", help="The part to take: train, val, ..., or a list, PATH.txt.", rich_help_panel=DATASET),
-]
-FormatOption = Annotated[
-    str | None, typer.Option("--format", help="The form of its files. [default: found out]", rich_help_panel=DATASET)
 ]
 NamesOption = Annotated[Path | None, typer.Option("--names", help="File of class names.", rich_help_panel=DATASET)]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Another one draws anew.", rich_help_panel=RUNNING)]
@@ -44,8 +36,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.", rich_
 @app.command("check")
 def check(
     path: PathArgument,
-    split: SplitOption = None,
-    format: FormatOption = None,
+    split: options.Split = None,
+    format: options.DataFormat = None,
     names: NamesOption = None,
     report: Annotated[
         Path | None, typer.Option("--json", help="File for the findings as JSON; - prints it.", rich_help_panel=OUTPUT)
@@ -88,8 +80,8 @@ def check(
 @app.command("stats")
 def stats(
     path: PathArgument,
-    split: SplitOption = None,
-    format: FormatOption = None,
+    split: options.Split = None,
+    format: options.DataFormat = None,
     names: NamesOption = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for plots as PNG.", rich_help_panel=OUTPUT)] = None,
     as_json: AsJson = False,
@@ -135,8 +127,8 @@ def convert(
         Literal["link", "copy", "none"],
         typer.Option(help="What becomes of pictures: linked, copied, or left alone.", rich_help_panel=OUTPUT),
     ] = "link",
-    split: SplitOption = None,
-    format: FormatOption = None,
+    split: options.Split = None,
+    format: options.DataFormat = None,
     names: NamesOption = None,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
@@ -163,8 +155,10 @@ def split(
         str, typer.Option(help="The parts and their shares: train=.8,val=.2", rich_help_panel=OUTPUT)
     ] = "train=.8,val=.2",
     seed: Seed = 0,
-    part: SplitOption = None,
-    format: FormatOption = None,
+    part: Annotated[
+        str | None, typer.Option("--split", help="The part to share out.", rich_help_panel=DATASET)
+    ] = None,
+    format: options.DataFormat = None,
     names: NamesOption = None,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
@@ -209,8 +203,8 @@ def anchors(
         Path | None,
         typer.Option(help="PNG of mean IOU for 1 to 15 anchors, and of these anchors.", rich_help_panel=OUTPUT),
     ] = None,
-    split: SplitOption = None,
-    format: FormatOption = None,
+    split: options.Split = None,
+    format: options.DataFormat = None,
     names: NamesOption = None,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
@@ -256,8 +250,8 @@ def show(
     count: Annotated[
         int, typer.Option(min=1, max=1000, help="How many pictures, evenly over all.", rich_help_panel=OUTPUT)
     ] = 48,
-    split: SplitOption = None,
-    format: FormatOption = None,
+    split: options.Split = None,
+    format: options.DataFormat = None,
     names: NamesOption = None,
     strict: options.Strict = False,
     quiet: options.Quiet = False,

@@ -19,14 +19,12 @@ from lookonce.cli.verdict import (
     AsJson,
     Asked,
     Data,
-    DataFormat,
     Errors,
     LeastMap,
     Map,
     ProtocolName,
     ReportFolder,
     Similar,
-    Split,
     conclude,
     finite,
     prepared,
@@ -42,7 +40,9 @@ if TYPE_CHECKING:
 
 TheirNames = Annotated[
     str | None,
-    typer.Option(help="The classes of the results: a file, coco, voc. [default: the data's]", rich_help_panel=MODEL),
+    typer.Option(
+        help="The classes of the results: a file, coco, voc.", show_default="the data's", rich_help_panel=MODEL
+    ),
 ]
 
 
@@ -51,8 +51,8 @@ def val(
     model: options.ModelName = "yolov3-tiny",
     weights: options.Weights = None,
     names: options.Names = None,
-    split: Split = None,
-    format: DataFormat = None,
+    split: options.Split = None,
+    format: options.DataFormat = None,
     protocol: ProtocolName = "auto",
     map_file: Map = None,
     size: options.Size = None,
@@ -123,8 +123,8 @@ def val(
 def judge(
     results: Annotated[Path, typer.Argument(help="COCO, our JSON, JSON lines or CSV; a folder of VOC's comp4 files.")],
     data: Data,
-    split: Split = None,
-    format: DataFormat = None,
+    split: options.Split = None,
+    format: options.DataFormat = None,
     protocol: ProtocolName = "auto",
     names: TheirNames = None,
     map_file: Map = None,
@@ -160,8 +160,8 @@ def rescore(
     theirs: Annotated[Path, typer.Argument(help="The results whose boxes are boosted.")],
     ours: Annotated[Path, typer.Option("--with", help="The results that boost them.", rich_help_panel=JUDGING)],
     data: Data,
-    split: Split = None,
-    format: DataFormat = None,
+    split: options.Split = None,
+    format: options.DataFormat = None,
     protocol: ProtocolName = "auto",
     names: TheirNames = None,
     map_file: Map = None,

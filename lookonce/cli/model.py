@@ -122,7 +122,7 @@ def convert(
 @app.command("cut")
 def cut(
     model: ModelArgument,
-    layers: Annotated[int, typer.Argument(min=1, help="How many layers to keep, counted from [net].")],
+    layers: Annotated[int, typer.Argument(min=1, help="How many layers to keep, from the first on.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The partial weights file.")],
     weights: options.Weights = None,
     allow_nonfinite: options.AllowNonfinite = False,

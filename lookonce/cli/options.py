@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lookonce.model import Model
 
 MODEL = "Which model"
+DATASET = "Which dataset"
 ANSWERS = "What counts"
 RUNNING = "How it runs"
 OUTPUT = "What comes out"
@@ -45,15 +46,18 @@ Size = Annotated[
     str | None, typer.Option(help="Input size, N or WIDTHxHEIGHT pixels, in place of the cfg's.", rich_help_panel=MODEL)
 ]
 Threshold = Annotated[
-    float | None, typer.Option("--thresh", min=0, max=1, help="Least score. [default: .25]", rich_help_panel=ANSWERS)
+    float | None,
+    typer.Option("--thresh", min=0, max=1, help="Least score.", show_default=".25", rich_help_panel=ANSWERS),
 ]
 Nms = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Most overlap of two boxes of a class. [default: .45]", rich_help_panel=ANSWERS),
+    typer.Option(
+        min=0, max=1, help="Most overlap of two boxes of a class.", show_default=".45", rich_help_panel=ANSWERS
+    ),
 ]
 Hierarchy = Annotated[
     float | None,
-    typer.Option("--hier", min=0, max=1, help="Least probability of a step down a tree. [default: .5]",
+    typer.Option("--hier", min=0, max=1, help="Least probability of a step down a tree.", show_default=".5",
                  rich_help_panel=ANSWERS),
 ]  # fmt: skip
 Resize = Annotated[
@@ -72,7 +76,17 @@ PrecisionName = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Cores to use. [default: all]", rich_help_panel=RUNNING)]
+Threads = Annotated[int | None, typer.Option(min=1, help="Cores to use.", show_default="all", rich_help_panel=RUNNING)]
+Split = Annotated[
+    str | None,
+    typer.Option(help="The part to take: train, val, ..., or a list, PATH.txt.", rich_help_panel=DATASET),
+]
+DataFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="The form of the dataset's files.", show_default="found out", rich_help_panel=DATASET
+    ),
+]
 # Read by `main`, before any verb: warnings are made errors around all that a verb does.
 Strict = Annotated[bool, typer.Option("--strict", help="Treat every warning as an error.", rich_help_panel=RUNNING)]
 AllowNonfinite = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from lookonce.cli.options import OUTPUT
+from lookonce.cli.options import DATASET, OUTPUT
 from lookonce.cli.reporter import Reporter
 from lookonce.errors import DataError, EngineError, ExitCode, shown
 
@@ -22,15 +22,9 @@ JUDGING = "How it is judged"
 Data = Annotated[
     Path,
     typer.Option(
-        help="The dataset: a VOC folder, COCO JSON, .data, a list, folders of classes.", rich_help_panel=JUDGING
+        help="The dataset: a VOC folder, COCO JSON, .data, a list, folders of classes.", rich_help_panel=DATASET
     ),
 ]
-DataFormat = Annotated[
-    str | None,
-    typer.Option("--format", help="The form of the dataset, where it is not plain: voc, coco, darknet, ...",
-                 rich_help_panel=JUDGING),
-]  # fmt: skip
-Split = Annotated[str | None, typer.Option(help="Part of it, such as val.", rich_help_panel=JUDGING)]
 ProtocolName = Annotated[
     Literal["auto", "voc07", "voc12", "coco", "open-images"],
     typer.Option(help="Whose rules; auto: of the dataset's form.", rich_help_panel=JUDGING),
@@ -44,7 +38,8 @@ Map = Annotated[
 Similar = Annotated[
     Path | None,
     typer.Option(
-        help="File of similar classes for --errors, a group a line, names between commas. [default: VOC's, COCO's]",
+        help="File of similar classes for --errors, a group a line, names between commas.",
+        show_default="VOC's, COCO's",
         rich_help_panel=JUDGING,
     ),
 ]
@@ -100,8 +95,8 @@ def prepared(exam: Exam, asked: Asked) -> Beside:
         page = asked.report / PAGE
         if files.exists(page) and not (page.is_file() and OURS in page.read_bytes()[:2000]):
             raise DataError(f"{page}: is there already and is no page of ours: name another folder with --report")
-    if asked.against is not None and exam.protocol == "open-images":
-        raise DataError("--against: two runs are compared by --protocol coco, voc07 or voc12, not by open-images")
+    if asked.against is not None:
+        exam.check_comparable()
     return Beside(
         read_groups(asked.similar, exam.names) if asked.similar is not None else None,
         exam.read(asked.against) if asked.against is not None else None,

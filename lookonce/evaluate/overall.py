@@ -76,7 +76,9 @@ def ap_per_image(objects: Objects, answers: Answers, pictures: int, *, iou: floa
 def relabelled(columns: Columns, map: Int64[np.ndarray, " K"]) -> Columns:
     """Objects or answers with each class replaced by its new number; those of a class that maps to -1 are left out.
 
-    Raises ValueError if a class has no place in the map.
+    So a detector of many classes is judged on some, as YOLO9000 on ImageNet's detection task (thesis 2.4). Answers that
+    become one class are not merged: the second on an object is a miss. Raises ValueError if a class has no place in the
+    map.
     """
     wrong = np.flatnonzero((columns.label < 0) | (columns.label >= len(map)))
     if len(wrong):
@@ -84,16 +86,6 @@ def relabelled(columns: Columns, map: Int64[np.ndarray, " K"]) -> Columns:
     label = map[columns.label]
     kept = label >= 0
     return matching.at(columns, kept)._replace(label=label[kept])
-
-
-def mapped(objects: Objects, answers: Answers, map: Int64[np.ndarray, " K"]) -> tuple[Objects, Answers]:
-    """Objects and answers among other classes: old number -> new number, or -1 to leave out.
-
-    To judge on some classes of many, as ImageNet's detection task does with YOLO9000 (thesis 2.4), give the result
-    to `voc` with `points=None`. Answers that become one class are not merged: the second on an object is a miss.
-    Raises ValueError if a class has no place in the map.
-    """
-    return relabelled(objects, map), relabelled(answers, map)
 
 
 def _highest(objects: Objects, answers: Answers) -> int:

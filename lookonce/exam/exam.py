@@ -167,13 +167,17 @@ class Exam:
             return judge_openimages(self.objects, answers, len(self.pictures), self.names, known, parents)
         return judge_voc(self.objects, answers, len(self.pictures), self.names, self.protocol)
 
+    def check_comparable(self) -> None:
+        """Raises DataError for Open Images, whose rules depend on what was verified in each picture."""
+        if self.protocol == "open-images":
+            raise DataError("two runs are compared by --protocol coco, voc07 or voc12, not by that of Open Images")
+
     def compare(self, a: Answers, b: Answers, resamples: int = 1000) -> Comparison:
         """The difference of two sets of answers in the protocol's main figure, by the paired bootstrap.
 
-        Raises DataError for Open Images, whose rules depend on what was verified in each picture.
+        Raises DataError as `check_comparable`.
         """
-        if self.protocol == "open-images":
-            raise DataError("two runs are compared by --protocol coco, voc07 or voc12, not by that of Open Images")
+        self.check_comparable()
         pictures, classes = len(self.pictures), len(self.names)
 
         def metric(answers: Answers) -> AveragePrecision:

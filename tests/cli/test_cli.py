@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from conftest import DETECTOR, ROOT, model_of
 from PIL import Image
 
 from lookonce import __version__, draw
-from lookonce.cli.main import main
+from lookonce.cli.main import app, main
 from lookonce.model import open_model
 
 CLASSIFIER = DETECTOR[: DETECTOR.index("[convolutional]\nfilters=21")] + "[avgpool]\n[softmax]\n"
@@ -373,3 +374,16 @@ def test_every_verb_has_help_with_two_examples(capsys: pytest.CaptureFixture[str
     for verb in [words.split() for words in verbs]:
         assert main([*verb, "--help"]) == 0
         assert capsys.readouterr().out.count(f"lookonce {' '.join(verb)} ") >= 2, verb
+
+
+def test_no_help_loses_what_stands_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rich takes [default: x] in a text for markup, and leaves it out."""
+    commands = [typer.main.get_command(app)]
+    for command in commands:                                # grows while it is gone through
+        commands += getattr(command, "commands", {}).values()
+        texts = [command.help or "", *(getattr(each, "help", None) or "" for each in command.params)]
+        assert not [text for text in texts if "[" in text], command.name
+    assert len(commands) > 15
+    assert main(["detect", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"(default: {value})" in out or f"({value})" in out for value in (".25", ".45", ".5", "all"))

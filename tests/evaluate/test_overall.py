@@ -10,7 +10,7 @@ import pytest
 
 from lookonce.boxes import to_xywh, to_xyxy
 from lookonce.evaluate.columns import Answers, Objects
-from lookonce.evaluate.overall import ap_per_image, global_ap, mapped, relabelled
+from lookonce.evaluate.overall import ap_per_image, global_ap, relabelled
 from lookonce.evaluate.voc import voc
 
 PICTURES, CLASSES = 4, 3
@@ -162,7 +162,7 @@ def test_a_map_merges_classes_and_leaves_others_out() -> None:
     box, far = [0.0, 0, 10, 10], [50.0, 50, 10, 10]
     things = [Thing(0, 0, box, False, False), Thing(0, 2, far, False, False)]
     answers = [Said(0, 1, box, 0.5), Said(0, 2, box, 0.9)]
-    objects, found = mapped(*columns(things, answers), np.array([0, 0, -1]))
+    objects, found = (relabelled(each, np.array([0, 0, -1])) for each in columns(things, answers))
     assert (objects.label.tolist(), found.label.tolist(), found.score.tolist()) == ([0], [0], [0.5])
     assert np.array_equal(found.xyxy, to_xyxy(np.array([box])))
     assert voc(objects, found, ["dog"], points=None).mean == 1
