@@ -1,8 +1,10 @@
-"""Truth: what is in one picture, as whoever labelled it says."""
+"""Truth: what is in one picture, as whoever labelled it says; Targets: the truths of a batch, as losses take them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -62,3 +64,30 @@ class Truth:
             sides[:, 2] * sides[:, 3] if area is None else np.asarray(area, np.float64),
             classes,
         )
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The truths of a batch of B `pictures`, one row an object. The arrays are numpy's or torch's.
+
+    `picture` (M,) int64 numbers the picture of the batch, in rising order; `cxcywh` (M, 4) float32 is its centre and
+    size relative to the network's input; `label` (M,) int64 its class. A row that says what a picture shows and not
+    where, as those of a classifier and YOLO9000's classification pictures, has NaN for its four numbers.
+    """
+
+    picture: Any
+    cxcywh: Any
+    label: Any
+    pictures: int
+
+    def __len__(self) -> int:
+        return int(self.label.shape[0])
+
+    @classmethod
+    def of(cls, truths: Sequence[tuple[np.ndarray, np.ndarray]]) -> Targets:
+        """From one (cxcywh, label) a picture, (m, 4) and (m,) each."""
+        boxes = [np.asarray(box, np.float32).reshape(-1, 4) for box, _ in truths]
+        labels = [np.asarray(label, np.int64).reshape(-1) for _, label in truths]
+        picture = np.repeat(np.arange(len(truths), dtype=np.int64), [len(label) for label in labels])
+        none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        return cls(picture, np.concatenate([none[0], *boxes]), np.concatenate([none[1], *labels]), len(truths))

@@ -49,12 +49,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": {"detections", "truth", "boxes", "wordtree"},                                   # never a network
     "report": {"evaluate", "draw", "pictures", "detections", "truth"},
     "exam": {"detector", "classifier", "data", "evaluate", "report", "pictures", "detections"},
+    "nn": {"model", "network", "layers"},
+    "losses": {"network", "layers", "heads", "boxes", "truth", "wordtree", "darknet"},
+    "train": {"nn", "losses", "data", "model", "network", "heads", "layers", "darknet", "exam", "report", "detector",
+              "classifier", "truth", "zoo", "pictures", "draw", "detections", "runner", "engines"},
     "cli": set(),                                   # everything; checked apart
 }
 
 # Libraries that belong to some files only. What is not named here may be used where it is needed.
 ONLY_IN: dict[str, set[str]] = {
-    "torch": set(),
+    "torch": {"nn", "losses", "train"},
+    "tensorboard": {"train"},
     "torchvision": set(),
     "cv2": set(),
     "onnx": {"graph", "exporting.py"},
@@ -65,9 +70,10 @@ ONLY_IN: dict[str, set[str]] = {
     "av": {"video"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "multiprocessing": {"data/loader.py"},
     "safetensors": {"model/onefile.py"},
     "matplotlib": {"report", "data/plots.py"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "train/page.py"},
     "hotcoco": {"evaluate/tide.py"},
     "urllib": {"zoo/download.py"},
     "http": {"zoo/download.py"},

@@ -8,13 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from lookonce.layers.convolution import Connected, Convolution
-from lookonce.layers.normalization import BatchNorm
+from lookonce.layers.normalization import EPSILON, OUTER_EPSILON, BatchNorm
 from lookonce.network import Node
 
 Arrays = Mapping[str, np.ndarray]
-
-EPSILON = 1e-5                       # inside the root: Darknet on the GPU, the fork, every framework
-OUTER_EPSILON = 1e-6                 # outside the root: Darknet on the CPU
 
 
 def fold(node: Node, arrays: Arrays, compat: bool) -> tuple[Node, Arrays]:

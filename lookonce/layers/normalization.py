@@ -12,6 +12,9 @@ from lookonce.layers.layer import Layer
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Parameter, Shape, batch_norm_parameters
 
+EPSILON = 1e-5                       # inside the root: Darknet on the GPU, the fork, every framework
+OUTER_EPSILON = 1e-6                 # outside the root: Darknet on the CPU
+
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):

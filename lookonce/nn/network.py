@@ -1,0 +1,122 @@
+"""TorchNetwork: a Model as a torch module, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+from lookonce.errors import CfgError
+from lookonce.layers.convolution import Convolution
+from lookonce.layers.plain import Crop, Dropout
+from lookonce.model import Model
+from lookonce.network import Network, Node
+from lookonce.network.learning import learning_of
+from lookonce.nn.ops import Statistics, TorchOps
+
+ROLLING = ("mean", "variance")           # statistics, not learnt by gradients
+
+
+class TorchNetwork(torch.nn.Module):
+    """The layers of a Model over torch tensors, computing what its graph computes.
+
+    Its parameters are the model's arrays as they are, called by layer and array, `013_weights`; the rolling statistics
+    are buffers. With `compat` batch norm is that of Darknet's CPU code (nn.batchnorm). While it learns (`train()`),
+    dropout drops, [crop] crops and flips at random, and batch norm goes by its mini-batch; what it saw is in
+    `statistics` after each forward, for `nn.batchnorm.roll`. Raises CfgError for layers of single bits.
+    """
+
+    def __init__(self, model: Model, *, compat: bool = False) -> None:
+        super().__init__()
+        self.network: Network = model.network
+        self.compat = compat
+        self.learning = learning_of(model.network)
+        self.statistics: list[Statistics] = []
+        first = self._first_learning()
+        for node, arrays in zip(self.network.nodes, model.weights, strict=True):
+            if isinstance(node.layer, Convolution) and (node.layer.binary or node.layer.xnor):
+                where = f"{self.network.cfg.path}:{node.line}"
+                raise CfgError(f"{where}: {node} has weights of single bits, which cannot be trained here")
+            for name, array in arrays.items():
+                tensor = torch.from_numpy(np.array(array, np.float32))
+                if tensor.ndim == 4:
+                    tensor = tensor.contiguous(memory_format=torch.channels_last)
+                if name in ROLLING:
+                    self.register_buffer(_key(node.index, name), tensor)
+                else:
+                    learns = node.index >= first and self._learns(node.index, name)
+                    self.register_parameter(_key(node.index, name), torch.nn.Parameter(tensor, learns))
+
+    def forward(self, pictures: Tensor, wanted: Sequence[int] = ()) -> dict[int, Tensor]:
+        """What each layer of `wanted` puts out for a batch (B, C, H, W) in [0, 1]; -1 is the batch itself.
+
+        Without `wanted` the network's last layer.
+        """
+        ops = TorchOps(learning=self.training, compat=self.compat)
+        ops.device = pictures.device
+        wanted = wanted or (self.network.output.index,)
+        last = max(wanted)
+        outputs: dict[int, Tensor] = {-1: pictures}
+        for node in self.network.nodes[: last + 1]:
+            outputs[node.index] = self._layer(node, ops, [outputs[source] for source in node.sources])
+            if self.learning[node.index].stop:
+                outputs[node.index] = outputs[node.index].detach()
+        self.statistics = ops.statistics
+        return {index: outputs[index] for index in wanted}
+
+    # ------------------------------------------------------------------ its arrays
+    def arrays(self, node: Node) -> dict[str, Tensor]:
+        """A layer's parameters and rolling statistics by name."""
+        return {parameter.name: getattr(self, _key(node.index, parameter.name)) for parameter in node.parameters}
+
+    def to_model(self, model: Model, values: Mapping[str, Tensor] | None = None) -> Model:
+        """`model` with this module's arrays, or with `values` by the names of its state, bit for bit."""
+        state = self.state_dict() if values is None else values
+        weights = tuple(
+            {parameter.name: _array(state[_key(node.index, parameter.name)]) for parameter in node.parameters}
+            for node in self.network.nodes
+        )
+        return replace(model, weights=weights, trained=len(weights))
+
+    # ------------------------------------------------------------------ layers that know whether they learn
+    def _layer(self, node: Node, ops: TorchOps, xs: Sequence[Tensor]) -> Tensor:
+        if self.training and isinstance(node.layer, Dropout):
+            return F.dropout(xs[0], node.layer.probability)
+        if self.training and isinstance(node.layer, Crop):
+            return _random_crop(node.layer, xs[0])
+        return node.forward(ops, xs, self.arrays(node))
+
+    def _first_learning(self) -> int:
+        """The first layer that learns: Darknet's backward pass ends at the last `stopbackward`, which stays as it is."""
+        return max((index + 1 for index, each in enumerate(self.learning) if each.stop), default=0)
+
+    def _learns(self, layer: int, name: str) -> bool:
+        each = self.learning[layer]
+        batch_norm = name == "scales" or (name == "biases" and self._has_scales(layer))
+        return each.rate > 0 and not each.frozen and (batch_norm or not each.only_batch_norm)
+
+    def _has_scales(self, layer: int) -> bool:
+        return any(parameter.name == "scales" for parameter in self.network.nodes[layer].parameters)
+
+
+def _key(layer: int, name: str) -> str:
+    return f"{layer:03d}_{name}"
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """A copy in the order of the weights file, float32."""
+    return tensor.detach().cpu().float().contiguous(memory_format=torch.contiguous_format).numpy().copy()
+
+
+def _random_crop(layer: Crop, x: Tensor) -> Tensor:
+    """[crop] while it learns: one random place and flip for the whole batch, as on Darknet's CPU."""
+    free = x.shape[2] - layer.height, x.shape[3] - layer.width
+    top, left = (int(torch.randint(room + 1, ())) for room in free)
+    x = x[:, :, top : top + layer.height, left : left + layer.width]
+    if layer.flip and bool(torch.rand(()) < 0.5):
+        x = x.flip(3)
+    return x if layer.noadjust else x * 2.0 - 1.0

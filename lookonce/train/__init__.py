@@ -1,0 +1,1 @@
+"""The loop that learns, and what keeps a run: schedule, optimizer, checkpoints, log. Needs the extra `train`."""
