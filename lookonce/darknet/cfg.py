@@ -250,18 +250,40 @@ class Cfg:
         return self.text.encode("utf-8", "surrogateescape")
 
     def with_options(self, section: Section, **values: object) -> Cfg:
-        """This cfg with options of one section set to other values: in place where they stand, else after its name."""
+        """This cfg with options of one section set to other values: in place where they stand, else after its name.
+
+        A value of None takes the option out, every line of it. Lines of comments stay.
+        """
+        index = next(index for index, each in enumerate(self.sections) if each.line == section.line)
+        return self.with_changes({index: values})
+
+    def with_changes(self, changes: Mapping[int, Mapping[str, object]]) -> Cfg:
+        """As `with_options`, of several sections, by their place in `sections`: 0 is [net]."""
         ends = NEWLINE.findall(self.text)
-        lines = NEWLINE.split(self.text)
+        lines: list[str | None] = [*NEWLINE.split(self.text)]
         end = ends[0] if ends else "\n"
-        for key, value in values.items():
-            option = section.options.get(key)
-            if option is not None:
-                lines[option.line - 1] = f"{key}={value}"
-            else:
-                lines[section.line - 1] += f"{end}{key}={value}"
-        text = "".join(line + tail for line, tail in zip(lines, [*ends, ""], strict=True))
-        return Cfg.parse(text, self.path, section.place, quiet=True)
+        for index, values in changes.items():
+            section = self.sections[index]
+            after = self.sections[index + 1].line if index + 1 < len(self.sections) else len(lines) + 1
+            added = ""
+            for key, value in values.items():
+                option = section.options.get(key)
+                if value is None:
+                    for line in range(section.line, after - 1):
+                        if _key(lines[line] or "") == key:
+                            lines[line] = None
+                elif option is not None:
+                    lines[option.line - 1] = f"{key}={value}"
+                else:
+                    added += f"{end}{key}={value}"
+            lines[section.line - 1] = f"{lines[section.line - 1]}{added}"
+        text = "".join(line + tail for line, tail in zip(lines, [*ends, ""], strict=True) if line is not None)
+        return Cfg.parse(text, self.path, self.sections[0].place, quiet=True)
+
+
+def _key(line: str) -> str:
+    """The key of a line of a cfg."""
+    return line.split("#", 1)[0].replace(" ", "").replace("\t", "").partition("=")[0]
 
 
 def between(least: float, most: float) -> str:

@@ -27,6 +27,7 @@ from lookonce.heads.head import (
     passing_cells,
     sigmoid,
 )
+from lookonce.heads.yolo import FARTHEST, LOCATIONS
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Shape
 from lookonce.wordtree import WordTree
@@ -38,6 +39,12 @@ class Region(Head):
 
     `anchors` are in cells. Classes are a softmax, a softmax over each set of siblings of `tree`, or independent. With
     `background` there is no objectness: it is one class more in the softmax, the first.
+
+    `location`, an option of our own, is what x and y mean: `direct` a place in the cell through a sigmoid; `linear` the
+    same without one; `anchor` how far from the cell's middle, in widths and heights of the anchor, without one, as
+    region proposals have it (thesis 2.2, the step "location prediction" of table 2.2).
+
+    For learning the fork has `focal`, for classes that are one softmax.
     """
 
     section = "region"
@@ -47,6 +54,7 @@ class Region(Head):
     softmax: bool
     background: bool
     tree: WordTree | None
+    location: str = "direct"
     # for learning
     max_boxes: int = 30
     jitter: float = 0.2
@@ -59,6 +67,7 @@ class Region(Head):
     noobject_scale: float = 1.0
     mask_scale: float = 1.0
     class_scale: float = 1.0
+    focal: bool = False
 
     @classmethod
     def from_cfg(cls, section: Section, index: int) -> Region:
@@ -66,7 +75,7 @@ class Region(Head):
         classes = section.integer("classes", default=20, least=1, most=1 << 20)
         if section.flag("background") and section.has("tree"):
             section.refuse("background", "stands beside tree=; wanted one of the two")
-        section.know("log", "sqrt", "classfix", "absolute", "map", "focal_loss", "resize")
+        section.know("log", "sqrt", "classfix", "absolute", "map", "resize")
         return cls(
             classes=classes,
             coords=section.integer("coords", default=4, least=4, most=1 << 12),
@@ -74,6 +83,7 @@ class Region(Head):
             softmax=section.flag("softmax"),
             background=section.flag("background"),
             tree=read_tree(section, classes),
+            location=section.word("location", default="direct", among=LOCATIONS),
             max_boxes=section.integer("max", default=30, least=1),
             jitter=section.number("jitter", default=0.2),
             random=section.number("random", default=0.0),
@@ -85,6 +95,7 @@ class Region(Head):
             noobject_scale=section.number("noobject_scale", default=1.0),
             mask_scale=section.number("mask_scale", default=1.0),
             class_scale=section.number("class_scale", default=1.0),
+            focal=section.flag("focal_loss"),
         )
 
     @property
@@ -115,7 +126,8 @@ class Region(Head):
         cells = passing_cells(raw, len(self.anchors), self.coords, least)
         cell = cells.values                                                # (N, E)
         prior = xp.asarray(np.array(self.anchors, np.float32), dtype=cell.dtype, device=cell.device)[cells.anchor]
-        centre = (sigmoid(cell[:, 0:2]) + cells.corner) / cells.size                        # (N, 2)
+        inside = sigmoid(cell[:, 0:2]) if self.location == "direct" else xp.clip(cell[:, 0:2], -FARTHEST, FARTHEST)
+        centre = self.centre(inside, cells.corner, cells.size, prior)                       # (N, 2)
         extent = finite_exp(cell[:, 2:4]) * prior / cells.size                              # (N, 2)
         xyxy = xp.concat([centre - extent / 2, centre + extent / 2], axis=1)                # (N, 4)
         if self.background:
@@ -136,20 +148,34 @@ class Region(Head):
         boxes, scores = [], []
         for anchor, pair in enumerate(self.anchors):
             centre, extent, _, objectness, classes = self._activated(ops, x, anchor)
-            centre = (centre + corner) / size
-            extent = finite_exp_op(ops, extent) * ops.constant(np.array(pair, np.float32).reshape(1, 2, 1, 1)) / size
+            if self.location != "direct":
+                centre = ops.clip(centre, -FARTHEST, FARTHEST)
+            prior = ops.constant(np.array(pair, np.float32).reshape(1, 2, 1, 1))
+            centre = self.centre(centre, corner, size, prior)
+            extent = finite_exp_op(ops, extent) * prior / size
             boxes.append(flat_cells(ops, ops.concat([centre - extent * 0.5, centre + extent * 0.5], 1)))
             scores.append(flat_cells(ops, classes if self.background else classes * objectness))
         return ops.concat(boxes, 1), ops.concat(scores, 1)
 
     # ------------------------------------------------------------------ pieces
+    def centre(self, inside: Any, corner: Any, size: Any, prior: Any) -> Any:
+        """The centre of boxes, relative to the picture: b = (σ(t) + c) / grid.
+
+        `inside` is σ(t), or t where no sigmoid is; `corner` the cell's column and row, `size` the grid's columns and
+        rows, `prior` the anchor in cells. By `linear` b = (t + c) / grid, by `anchor` b = (c + 1/2 + t·p) / grid.
+        """
+        if self.location == "anchor":
+            return (inside * prior + (corner + 0.5)) / size
+        return (inside + corner) / size
+
     def _activated(self, ops: Ops[T], x: T, anchor: int) -> list[T]:
         """One anchor's centre, extent, other coordinates, objectness and classes, as Darknet activates them.
 
         Of the other coordinates (masks) the CPU leaves alone what the GPU activates; they are left alone.
         """
         first, coords = anchor * self.entries, self.coords
-        centre = ops.sigmoid(ops.slice(x, 1, first, first + 2))
+        centre = ops.slice(x, 1, first, first + 2)
+        centre = ops.sigmoid(centre) if self.location == "direct" else centre
         extent = ops.slice(x, 1, first + 2, first + 4)
         others = ops.slice(x, 1, first + 4, first + coords)
         objectness = ops.slice(x, 1, first + coords, first + coords + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,10 @@ from lookonce.heads.head import (
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Shape
 
+LOCATIONS = ("direct", "linear", "anchor")
+IOU_LOSSES = ("mse", "iou", "giou", "diou", "ciou")
+FARTHEST = 1e6              # cells or anchors, for centres that no sigmoid holds
+
 
 @dataclass(frozen=True)
 class Yolo(Head):
@@ -39,6 +44,15 @@ class Yolo(Head):
     `anchors` are all anchors of the network in pixels of its input, (width, height). Of the fork: `scale_x_y` lets a
     centre leave its cell; with `new_coords` the layer before has already activated everything and sizes are squares;
     `nms_kind` and `beta_nms` name the NMS its makers use.
+
+    `location`, an option of our own, is what x and y mean: `direct` a place in the cell through a sigmoid; `linear` the
+    same without one; `anchor` how far from the cell's middle, in widths and heights of the anchor, without one (thesis
+    2.2 and 3.4, things that were tried).
+
+    For learning the fork has, beside Darknet's thresholds: `iou_loss`, how boxes are drawn to truths; the weights
+    `iou_normalizer` of boxes, `obj_normalizer` of objectness and `cls_normalizer` of classes; `iou_threshold`, above
+    which other anchors of a truth's cell learn it too; `label_smooth` and `focal` for classes; `max_delta`, the most
+    that an IOU loss changes a number of a box by.
     """
 
     section = "yolo"
@@ -49,12 +63,21 @@ class Yolo(Head):
     new_coords: bool = False
     nms_kind: str = "default"
     beta_nms: float = 0.6
+    location: str = "direct"
     # for learning
     max_boxes: int = 90
     jitter: float = 0.2
     random: float = 0.0
     ignore_threshold: float = 0.5
     truth_threshold: float = 1.0
+    iou_loss: str = "mse"
+    iou_normalizer: float = 1.0
+    obj_normalizer: float = 1.0
+    cls_normalizer: float = 1.0
+    iou_threshold: float = 1.0
+    label_smooth: float = 0.0
+    focal: bool = False
+    max_delta: float = math.inf
 
     @classmethod
     def from_cfg(cls, section: Section, index: int) -> Yolo:
@@ -62,23 +85,36 @@ class Yolo(Head):
         mask = section.integers("mask", default=tuple(range(count)))
         if len(set(mask)) != len(mask) or not all(0 <= item < count for item in mask):
             section.refuse("mask", f"wanted different numbers of anchors, from 0 to {count - 1}")
-        section.know("map", "label_smooth_eps", "objectness_smooth", "iou_normalizer", "obj_normalizer", "iou_loss",
-                     "cls_normalizer", "delta_normalizer", "iou_thresh", "iou_thresh_kind", "resize", "focal_loss",
-                     "max_delta", "counters_per_class", "show_details", "track_history_size", "sim_thresh",
-                     "dets_for_track", "dets_for_show", "track_ciou_norm", "embedding_layer")  # fmt: skip
+        location = section.word("location", default="direct", among=LOCATIONS)
+        scale_x_y = section.number("scale_x_y", default=1.0, least=0.01, most=100)
+        new_coords = section.flag("new_coords")
+        if location != "direct" and (new_coords or scale_x_y != 1):
+            section.refuse("location", "stands beside scale_x_y= or new_coords=; wanted one way to place a centre")
+        section.know("map", "objectness_smooth", "delta_normalizer", "iou_thresh_kind", "resize", "counters_per_class",
+                     "show_details", "track_history_size", "sim_thresh", "dets_for_track", "dets_for_show",
+                     "track_ciou_norm", "embedding_layer")  # fmt: skip
         return cls(
             classes=section.integer("classes", default=20, least=1, most=1 << 20),
             mask=mask,
             anchors=anchor_pairs(section, count),
-            scale_x_y=section.number("scale_x_y", default=1.0, least=0.01, most=100),
-            new_coords=section.flag("new_coords"),
+            scale_x_y=scale_x_y,
+            new_coords=new_coords,
             nms_kind=section.word("nms_kind", default="default", among=NMS_KINDS.keys()),
             beta_nms=section.number("beta_nms", default=0.6),
+            location=location,
             max_boxes=section.integer("max", default=200 if section.fork else 90, least=1),
             jitter=section.number("jitter", default=0.2),
             random=section.number("random", default=0.0),
             ignore_threshold=section.number("ignore_thresh", default=0.5),
             truth_threshold=section.number("truth_thresh", default=1.0),
+            iou_loss=section.word("iou_loss", default="mse", among=IOU_LOSSES),
+            iou_normalizer=section.number("iou_normalizer", default=0.75 if section.fork else 1.0, least=0),
+            obj_normalizer=section.number("obj_normalizer", default=1.0, least=0),
+            cls_normalizer=section.number("cls_normalizer", default=1.0, least=0),
+            iou_threshold=section.number("iou_thresh", default=1.0),
+            label_smooth=section.number("label_smooth_eps", default=0.0, least=0, most=1),
+            focal=section.flag("focal_loss"),
+            max_delta=section.number("max_delta", default=math.inf, least=0),
         )
 
     def shape(self, source: Shape) -> Shape:
@@ -104,9 +140,10 @@ class Yolo(Head):
         cells = passing_cells(raw, len(self.mask), 4, least)
         cell = cells.values                                                # (N, 5+K)
         known = cell if self.new_coords else sigmoid(cell)
-        prior = xp.asarray(self._priors(options.input), dtype=cell.dtype, device=cell.device)[cells.anchor]
-        centre = self._centre(known[:, 0:2], cells.corner, cells.size)                      # (N, 2)
-        extent = self._extent(finite_exp, cell[:, 2:4], prior)                              # (N, 2)
+        inside = known[:, 0:2] if self.location == "direct" else xp.clip(cell[:, 0:2], -FARTHEST, FARTHEST)
+        prior = xp.asarray(self.priors(options.input), dtype=cell.dtype, device=cell.device)[cells.anchor]
+        centre = self.centre(inside, cells.corner, cells.size, prior)                       # (N, 2)
+        extent = self.extent(finite_exp, cell[:, 2:4], prior)                               # (N, 2)
         xyxy = xp.concat([centre - extent / 2, centre + extent / 2], axis=1)                # (N, 4)
         objectness = xp.where(known[:, 4] > options.threshold, known[:, 4], 0 * known[:, 4])
         score = objectness[:, None] * known[:, 5:]                                          # (N, K)
@@ -117,19 +154,39 @@ class Yolo(Head):
         corner = ops.constant(cell_corners(rows, columns))
         size = ops.constant(np.array([columns, rows], np.float32).reshape(1, 2, 1, 1))
         boxes, scores = [], []
-        for anchor, prior in enumerate(self._priors(input)):
+        for anchor, pair in enumerate(self.priors(input)):
             centre, extent, known = self._activated(ops, x, anchor, scaled=False)           # (B, 2 | 2 | 1+K, H, W)
-            centre = self._centre(centre, corner, size)
-            extent = self._extent(partial(finite_exp_op, ops), extent, ops.constant(prior.reshape(1, 2, 1, 1)))
+            if self.location != "direct":
+                centre = ops.clip(centre, -FARTHEST, FARTHEST)
+            prior = ops.constant(pair.reshape(1, 2, 1, 1))
+            centre = self.centre(centre, corner, size, prior)
+            extent = self.extent(partial(finite_exp_op, ops), extent, prior)
             boxes.append(flat_cells(ops, ops.concat([centre - extent * 0.5, centre + extent * 0.5], 1)))
             objectness, classes = ops.slice(known, 1, 0, 1), ops.slice(known, 1, 1, 1 + self.classes)
             scores.append(flat_cells(ops, classes * objectness))
         return ops.concat(boxes, 1), ops.concat(scores, 1)
 
     # ------------------------------------------------------------------ the equations, for arrays and primitives
-    def _priors(self, input: tuple[int, int]) -> np.ndarray:
-        """The anchors of the mask, (A, 2), relative to the network's input."""
+    def priors(self, input: tuple[int, int]) -> np.ndarray:
+        """The anchors of the mask, (A, 2), relative to the network's `input`, its width and height."""
         return np.array([self.anchors[item] for item in self.mask], np.float32) / np.array(input, np.float32)
+
+    def centre(self, inside: Any, corner: Any, size: Any, prior: Any) -> Any:
+        """The centre of boxes, relative to the picture: b = (s·σ(t) - (s-1)/2 + c) / grid; s is 1 but in the fork.
+
+        `inside` is σ(t), or t where no sigmoid is; `corner` the cell's column and row, `size` the grid's columns and
+        rows, `prior` the anchor, relative to the picture. By `linear` b = (t + c) / grid, by `anchor`
+        b = (c + 1/2) / grid + t·p.
+        """
+        if self.location == "anchor":
+            return (corner + 0.5) / size + inside * prior
+        if self.scale_x_y != 1:
+            inside = inside * self.scale_x_y - (self.scale_x_y - 1) / 2
+        return (inside + corner) / size
+
+    def extent(self, exp: Callable[[Any], Any], t: Any, prior: Any) -> Any:
+        """Width and height of boxes: b = p·e^t; with new_coords b = p·(2t)², t already activated."""
+        return t * t * prior * 4 if self.new_coords else exp(t) * prior
 
     def _activated(self, ops: Ops[T], x: T, anchor: int, scaled: bool = True) -> list[T]:
         """One anchor's centre, extent, and objectness with classes, as Darknet activates them."""
@@ -138,17 +195,8 @@ class Yolo(Head):
         extent = ops.slice(x, 1, first + 2, first + 4)
         known = ops.slice(x, 1, first + 4, first + 5 + self.classes)
         if not self.new_coords:
-            centre, known = ops.sigmoid(centre), ops.sigmoid(known)
+            centre = ops.sigmoid(centre) if self.location == "direct" else centre
+            known = ops.sigmoid(known)
         if scaled and self.scale_x_y != 1:
             centre = centre * self.scale_x_y - (self.scale_x_y - 1) / 2
         return [centre, extent, known]
-
-    def _centre(self, known: Any, corner: Any, size: Any) -> Any:
-        """b = (s·σ(t) - (s-1)/2 + c) / grid; s is 1 but in the fork."""
-        if self.scale_x_y != 1:
-            known = known * self.scale_x_y - (self.scale_x_y - 1) / 2
-        return (known + corner) / size
-
-    def _extent(self, exp: Callable[[Any], Any], t: Any, prior: Any) -> Any:
-        """b = p·e^t; with new_coords b = p·(2t)², t already activated."""
-        return t * t * prior * 4 if self.new_coords else exp(t) * prior

@@ -12,8 +12,9 @@ from lookonce.network.network import Network
 class LayerLearning:
     """What a section says of learning.
 
-    `rate` multiplies the network's. With `stop` this layer and all before it stay as they are. `frozen` keeps the layer's own arrays, `only_batch_norm` all of them but batch norm's. `clip` holds
-    weights within plus and minus that, 0 for no limit. `smooth` is label smoothing of a loss that this layer is.
+    `rate` multiplies the network's. With `stop` this layer and all before it stay as they are. `frozen` keeps the
+    layer's own arrays, `only_batch_norm` all of them but batch norm's. `clip` holds weights within plus and minus
+    that, 0 for no limit. `smooth` is label smoothing of a loss that this layer is.
     """
 
     rate: float = 1.0

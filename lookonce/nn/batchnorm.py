@@ -19,7 +19,7 @@ from lookonce.layers.normalization import EPSILON, OUTER_EPSILON
 if TYPE_CHECKING:
     from lookonce.nn.ops import Statistics
 
-MOMENTUM = 0.01                      # the share of the newest batch in the rolling statistics
+MOMENTUM = 0.01  # the share of the newest batch in the rolling statistics
 
 
 def roll(statistics: Sequence[Statistics]) -> None:
@@ -53,7 +53,7 @@ class DarknetBatchNorm(torch.autograd.Function):
         gradient = gradients[0]
         x, normal, scales, mean, variance = ctx.saved_tensors
         count = x.numel() // x.shape[1]
-        inner = gradient * _planes(scales)                                                # of the normalized x
+        inner = gradient * _planes(scales)  # of the normalized x
         root = (variance + EPSILON).sqrt()
         of_mean = -inner.sum(dim=(0, 2, 3)) / root
         away = x - _planes(mean)

@@ -18,16 +18,17 @@ from lookonce.network import Network, Node
 from lookonce.network.learning import learning_of
 from lookonce.nn.ops import Statistics, TorchOps
 
-ROLLING = ("mean", "variance")           # statistics, not learnt by gradients
+ROLLING = ("mean", "variance")  # statistics, not learnt by gradients
 
 
 class TorchNetwork(torch.nn.Module):
     """The layers of a Model over torch tensors, computing what its graph computes.
 
     Its parameters are the model's arrays as they are, called by layer and array, `013_weights`; the rolling statistics
-    are buffers. With `compat` batch norm is that of Darknet's CPU code (nn.batchnorm). While it learns (`train()`),
-    dropout drops, [crop] crops and flips at random, and batch norm goes by its mini-batch; what it saw is in
-    `statistics` after each forward, for `nn.batchnorm.roll`. Raises CfgError for layers of single bits.
+    are buffers. While it learns (`train()`), dropout drops, [crop] crops and flips at random, and batch norm goes by
+    its mini-batch; what it saw is in `statistics` after each forward, for `nn.batchnorm.roll`. With `compat` it learns
+    as Darknet's CPU code does: batch norm is its own (nn.batchnorm), and to what a 1 x 1 convolution reads nothing
+    flows back from later layers. Raises CfgError for layers of single bits.
     """
 
     def __init__(self, model: Model, *, compat: bool = False) -> None:
@@ -61,12 +62,18 @@ class TorchNetwork(torch.nn.Module):
         wanted = wanted or (self.network.output.index,)
         last = max(wanted)
         outputs: dict[int, Tensor] = {-1: pictures}
+        found = {-1: pictures} if -1 in wanted else {}
         for node in self.network.nodes[: last + 1]:
-            outputs[node.index] = self._layer(node, ops, [outputs[source] for source in node.sources])
-            if self.learning[node.index].stop:
-                outputs[node.index] = outputs[node.index].detach()
+            output = self._layer(node, ops, [outputs[source] for source in node.sources])
+            outputs[node.index] = output.detach() if self.learning[node.index].stop else output
+            if node.index in wanted:
+                found[node.index] = output
+            if self.compat and isinstance(node.layer, Convolution) and node.layer.size == 1:
+                # convolutional_layer.c writes the delta of what it read, over what later layers had added to it.
+                (source,) = node.sources
+                outputs[source] = outputs[source].detach()
         self.statistics = ops.statistics
-        return {index: outputs[index] for index in wanted}
+        return found
 
     # ------------------------------------------------------------------ its arrays
     def arrays(self, node: Node) -> dict[str, Tensor]:
@@ -91,7 +98,7 @@ class TorchNetwork(torch.nn.Module):
         return node.forward(ops, xs, self.arrays(node))
 
     def _first_learning(self) -> int:
-        """The first layer that learns: Darknet's backward pass ends at the last `stopbackward`, which stays as it is."""
+        """The first layer that learns: Darknet's backward pass ends at the last `stopbackward`."""
         return max((index + 1 for index, each in enumerate(self.learning) if each.stop), default=0)
 
     def _learns(self, layer: int, name: str) -> bool:

@@ -21,7 +21,7 @@ class Statistics(NamedTuple):
     rolling_mean: Tensor
     rolling_variance: Tensor
     mean: Tensor
-    variance: Tensor                # unbiased: divided by one less than the count
+    variance: Tensor  # unbiased: divided by one less than the count
 
 
 class TorchOps:

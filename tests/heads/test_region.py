@@ -27,8 +27,9 @@ KINDS = {
     "background": "background=1\nsoftmax=1",
     "more coords": "coords=7\nsoftmax=1",
     "background and more coords": "background=1\nsoftmax=1\ncoords=6",
+    "linear": "softmax=1\nlocation=linear",
+    "anchor": "softmax=1\nlocation=anchor",
 }
-
 
 
 def coords_of(more: str) -> int:
@@ -66,7 +67,13 @@ def every_cell(raw: np.ndarray, more: str) -> dict[tuple[int, int, int, int], tu
             for row in range(ROWS):
                 for column in range(COLUMNS):
                     cell = [float(v) for v in raw[one, number * entries : (number + 1) * entries, row, column]]
-                    x, y = (column + sigma(cell[0])) / COLUMNS, (row + sigma(cell[1])) / ROWS
+                    if "location=anchor" in more:
+                        x, y = column + 0.5 + cell[0] * anchor[0], row + 0.5 + cell[1] * anchor[1]
+                    elif "location=linear" in more:
+                        x, y = column + cell[0], row + cell[1]
+                    else:
+                        x, y = column + sigma(cell[0]), row + sigma(cell[1])
+                    x, y = x / COLUMNS, y / ROWS
                     wide, high = math.exp(cell[2]) * anchor[0] / COLUMNS, math.exp(cell[3]) * anchor[1] / ROWS
                     corners = [x - wide / 2, y - high / 2, x + wide / 2, y + high / 2]
                     cells[one, number, row, column] = (corners, cell[coords_of(more) :])
@@ -154,9 +161,10 @@ def test_dense_is_decode_without_a_threshold(kind: str) -> None:
 
 
 @pytest.mark.parametrize("engine", available_engines())
-def test_huge_logits_give_finite_boxes_in_the_table_too(engine: EngineKind) -> None:
-    x = np.full(picture().shape, 95, np.float32)
-    boxes, scores, _ = open_engine(build_decoded(model_of(cfg())), engine)(x)
+@pytest.mark.parametrize("kind", ["softmax", "linear", "anchor"])
+def test_huge_logits_give_finite_boxes_in_the_table_too(kind: str, engine: EngineKind) -> None:
+    x = np.full(picture().shape, 95 if kind == "softmax" else 3e38, np.float32)
+    boxes, scores, _ = open_engine(build_decoded(model_of(cfg(KINDS[kind]))), engine)(x)
     assert np.isfinite(boxes).all()
     assert scores == pytest.approx(1 / CLASSES)
 
@@ -170,7 +178,8 @@ def test_the_layer_itself_activates_all_but_sizes_and_masks(kind: str, engine: E
     for one, number, row, column in np.ndindex(2, len(ANCHORS), ROWS, COLUMNS):
         at = (one, slice(number * entries, (number + 1) * entries), row, column)
         cell = [float(value) for value in given[at]]
-        wanted = [sigma(cell[0]), sigma(cell[1]), *cell[2:coords]]
+        free = "location" in KINDS[kind]                                     # of any sigmoid
+        wanted = [*(cell[:2] if free else [sigma(cell[0]), sigma(cell[1])]), *cell[2:coords]]
         if "background" in kind:
             wanted += softmax(cell[coords:])
         else:
@@ -254,6 +263,15 @@ def test_no_box_down_a_tree_is_empty_arrays() -> None:
 
 
 # ---------------------------------------------------------------------- options and refusals
+def test_without_a_location_centres_are_direct_to_the_bit() -> None:
+    raw = picture()[:, :, ::STEP, ::STEP]
+    options = DecodeOptions(INPUT, 0.0)
+    plain, named = head_of().decode(raw, options), head_of("softmax=1\nlocation=direct").decode(raw, options)
+    assert np.array_equal(plain.xyxy, named.xyxy)
+    assert (head_of().location, head_of().focal) == ("direct", False)
+    assert head_of("softmax=1\nfocal_loss=1").focal
+
+
 def test_without_options_anchors_are_half_a_cell_and_classes_twenty() -> None:
     head = network_of("[net]\nchannels=25\nheight=4\nwidth=4\n[region]").heads[0][1]
     assert isinstance(head, Region)
@@ -269,6 +287,7 @@ def test_without_options_anchors_are_half_a_cell_and_classes_twenty() -> None:
         ("num=3", "num=5", "has 6 values; num=5 wants 10"),
         ("anchors=1.08", "anchors=-1.08", "not above 0"),
         ("softmax=1", "coords=3", "coords=3 .* 4 to"),
+        ("softmax=1", "location=liner", "location=liner is not known, did you mean linear"),
         ("softmax=1", "tree=toy.tree", "tree=toy.tree has 10 nodes for classes=5"),
     ],
 )  # fmt: skip

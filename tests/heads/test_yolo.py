@@ -28,6 +28,8 @@ KINDS = {
     "scale_x_y": "scale_x_y=1.2",
     "new_coords": "new_coords=1",
     "new_coords and scale_x_y": "new_coords=1\nscale_x_y=2",
+    "linear": "location=linear",
+    "anchor": "location=anchor",
 }
 
 
@@ -68,11 +70,17 @@ def every_box(raw: np.ndarray, kind: str) -> dict[tuple[int, int, int, int], Box
                     if "new_coords" in kind:
                         wide, high = (2 * w) ** 2, (2 * h) ** 2
                     else:
-                        x, y, known = sigma(x), sigma(y), [sigma(v) for v in known]
+                        if kind not in ("linear", "anchor"):
+                            x, y = sigma(x), sigma(y)
+                        known = [sigma(v) for v in known]
                         wide, high = math.exp(w), math.exp(h)
-                    x, y = scale * x - (scale - 1) / 2, scale * y - (scale - 1) / 2
-                    x, y = (column + x) / COLUMNS, (row + y) / ROWS
-                    wide, high = wide * ANCHORS[anchor][0] / INPUT[0], high * ANCHORS[anchor][1] / INPUT[1]
+                    prior_wide, prior_high = ANCHORS[anchor][0] / INPUT[0], ANCHORS[anchor][1] / INPUT[1]
+                    if kind == "anchor":
+                        x, y = (column + 0.5) / COLUMNS + x * prior_wide, (row + 0.5) / ROWS + y * prior_high
+                    else:
+                        x, y = scale * x - (scale - 1) / 2, scale * y - (scale - 1) / 2
+                        x, y = (column + x) / COLUMNS, (row + y) / ROWS
+                    wide, high = wide * prior_wide, high * prior_high
                     corners = [x - wide / 2, y - high / 2, x + wide / 2, y + high / 2]
                     boxes[one, number, row, column] = (corners, known[0], [known[0] * p for p in known[1:]])
     return boxes
@@ -126,11 +134,13 @@ def test_nothing_found_is_empty_arrays_of_the_usual_kinds(more: str, threshold: 
     assert found.xyxy.dtype == found.score.dtype == np.float32
 
 
+@pytest.mark.parametrize("location", ["direct", "linear", "anchor"])
 @pytest.mark.parametrize("value", [90.0, 1e4, 3e38, math.inf, -3e38, -math.inf])
-def test_huge_logits_give_finite_boxes(value: float) -> None:
+def test_huge_logits_give_finite_boxes(value: float, location: str) -> None:
     raw = np.full((1, len(MASK), CLASSES + 5, ROWS, COLUMNS), value, np.float32)
     raw[:, :, 4:] = abs(value)                       # objects of all classes everywhere
-    found = head_of().decode(raw.reshape(1, -1, ROWS, COLUMNS), DecodeOptions(INPUT, 0.0))
+    head = head_of(f"location={location}")
+    found = head.decode(raw.reshape(1, -1, ROWS, COLUMNS), DecodeOptions(INPUT, 0.0))
     assert found.score.tolist() == [1] * (len(MASK) * ROWS * COLUMNS * CLASSES)
     assert np.isfinite(found.xyxy).all()
 
@@ -189,22 +199,24 @@ def test_dense_is_decode_without_a_threshold(kind: str) -> None:
 
 
 @pytest.mark.parametrize("engine", available_engines())
-def test_huge_logits_give_finite_boxes_in_the_table_too(engine: EngineKind) -> None:
-    x = np.full((1, len(MASK) * (CLASSES + 5), INPUT[1], INPUT[0]), 95, np.float32)
-    boxes, scores, _ = open_engine(build_decoded(model_of(cfg())), engine)(x)
+@pytest.mark.parametrize(("more", "value"), [("", 95), ("location=anchor", 95), ("location=anchor", 3e38)])
+def test_huge_logits_give_finite_boxes_in_the_table_too(more: str, value: float, engine: EngineKind) -> None:
+    x = np.full((1, len(MASK) * (CLASSES + 5), INPUT[1], INPUT[0]), value, np.float32)
+    boxes, scores, _ = open_engine(build_decoded(model_of(cfg(more))), engine)(x)
     assert np.isfinite(boxes).all()
     assert (scores == 1).all()
 
 
 @pytest.mark.parametrize("engine", available_engines())
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_layer_itself_activates_everything_but_width_and_height(kind: str, engine: EngineKind) -> None:
+def test_the_layer_itself_activates_everything_but_sizes_and_linear_centres(kind: str, engine: EngineKind) -> None:
     x = picture(kind)
     given, found = run_layers(model_of(cfg(KINDS[kind])), x, engine=engine)
     scale = {"scale_x_y": 1.2, "new_coords and scale_x_y": 2.0}.get(kind, 1.0)
+    linear = (0, 1, 2, 3) if kind in ("linear", "anchor") else (2, 3)
     for at in np.ndindex(given.shape):
         value, entry = float(given[at]), at[1] % (CLASSES + 5)
-        if entry not in (2, 3) and "new_coords" not in kind:
+        if entry not in linear and "new_coords" not in kind:
             value = sigma(value)
         if entry in (0, 1):
             value = scale * value - (scale - 1) / 2
@@ -216,6 +228,36 @@ def test_without_options_there_is_one_anchor_of_half_a_pixel_and_twenty_classes(
     head = network_of("[net]\nchannels=25\nheight=4\nwidth=4\n[yolo]").heads[0][1]
     assert isinstance(head, Yolo)
     assert (head.classes, head.mask, head.anchors) == (20, (0,), ((0.5, 0.5),))
+
+
+def test_without_options_a_head_learns_as_darknet_does() -> None:
+    head = head_of()
+    assert (head.location, head.iou_loss, head.iou_threshold, head.label_smooth, head.focal) == (
+        "direct", "mse", 1, 0, False,
+    )  # fmt: skip
+    assert (head.iou_normalizer, head.obj_normalizer, head.cls_normalizer, head.max_delta) == (1, 1, 1, math.inf)
+    assert (head.ignore_threshold, head.truth_threshold) == (0.5, 1)
+
+
+def test_what_the_fork_says_of_learning_is_kept() -> None:
+    said = "iou_loss=ciou\niou_normalizer=.07\nobj_normalizer=.4\ncls_normalizer=.5\niou_thresh=.213\n"
+    head = head_of(said + "label_smooth_eps=.1\nfocal_loss=1\nmax_delta=5")
+    assert (head.iou_loss, head.iou_normalizer, head.obj_normalizer, head.cls_normalizer) == ("ciou", 0.07, 0.4, 0.5)
+    assert (head.iou_threshold, head.label_smooth, head.focal, head.max_delta) == (0.213, 0.1, True, 5)
+
+
+def test_boxes_weigh_three_quarters_in_the_fork() -> None:
+    """As soon as the cfg uses a word of its dialect, here or anywhere."""
+    assert head_of("scale_x_y=1.05").iou_normalizer == 0.75
+    assert head_of("location=linear").iou_normalizer == 1
+
+
+def test_what_only_learning_reads_does_not_change_the_boxes() -> None:
+    raw = picture()[:, :, ::STEP, ::STEP]
+    said = "iou_loss=giou\niou_thresh=.2\nlabel_smooth_eps=.1\nfocal_loss=1\nmax_delta=5\nignore_thresh=.1"
+    plain, found = (head_of(more).decode(raw, DecodeOptions(INPUT, 0.2)) for more in ("", said))
+    for name in ("picture", "box", "xyxy", "objectness", "label", "score"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
 
 
 def test_a_truth_list_is_longer_in_the_fork() -> None:
@@ -237,6 +279,12 @@ def test_a_truth_list_is_longer_in_the_fork() -> None:
         ("10,14, ", "10, ", "has 9 values; num=5 wants 10"),
         ("anchors=10,14", "anchors=10,0", "not above 0"),
         ("classes=3", "classes=0", "classes=0 .* 1 to"),
+        ("classes=3", "classes=3\niou_loss=eiou", "iou_loss=eiou is not known.* there are ciou, diou, giou, iou, mse"),
+        ("classes=3", "classes=3\nlabel_smooth_eps=2", "label_smooth_eps=2 is out of range: wanted 0 to 1"),
+        ("classes=3", "classes=3\niou_normalizer=-1", "iou_normalizer=-1 is out of range"),
+        ("classes=3", "classes=3\nlocation=directly", "location=directly is not known, did you mean direct"),
+        ("classes=3", "classes=3\nlocation=linear\nnew_coords=1", "location=linear stands beside .* new_coords="),
+        ("classes=3", "classes=3\nlocation=anchor\nscale_x_y=1.2", "location=anchor stands beside scale_x_y="),
         ("classes=3", "classes=3\nnms_kind=cornersnms", "nms_kind=cornersnms is not known.* diounms, greedynms"),
     ],
 )

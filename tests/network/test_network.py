@@ -360,3 +360,44 @@ def test_a_cfg_can_be_read_twice_and_gives_the_same_network(tmp_path: Path) -> N
     path.write_text(NET + CONV + YOLO)
     assert Network.build(Cfg.read(path)).nodes == Network.build(Cfg.read(path)).nodes
     assert model_of(NET + CONV).network.nodes == network_of(NET + CONV).nodes
+
+
+# ---------------------------------------------------------------------- what learning reads of [net]
+def test_what_is_not_given_is_as_in_darknet_and_the_fork() -> None:
+    options = network_of(NET + CONV).options
+    assert (options.b1, options.b2, options.eps) == (0.9, 0.999, 1e-7)
+    assert (options.learning_rate_min, options.sgdr_cycle, options.sgdr_mult) == (1e-5, 0, 2)
+    assert (options.ema_alpha, options.mosaic, options.flip) == (0.0, False, True)
+    assert (options.label_smooth_eps, options.resize_step) == (0.0, 32)
+    assert network_of(NET + "max_batches=500\n" + CONV).options.sgdr_cycle == 500
+
+
+def test_what_learning_reads_is_read_without_a_warning() -> None:
+    text = """B1=.8
+B2=.99
+eps=1e-6
+policy=sgdr
+max_batches=9000
+learning_rate_min=.0001
+sgdr_cycle=300
+sgdr_mult=3
+ema_alpha=.998
+mosaic=1
+flip=0
+label_smooth_eps=.1
+resize_step=16
+mixup=0
+"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        options = network_of(NET + text + CONV).options
+    assert (options.b1, options.b2, options.eps) == (0.8, 0.99, 1e-6)
+    assert (options.learning_rate_min, options.sgdr_cycle, options.sgdr_mult) == (0.0001, 300, 3)
+    assert (options.ema_alpha, options.mosaic, options.flip) == (0.998, True, False)
+    assert (options.label_smooth_eps, options.resize_step) == (0.1, 16)
+
+
+@pytest.mark.parametrize("line", ["ema_alpha=1.5", "B1=-1", "sgdr_mult=0", "resize_step=0", "mosaic=yes"])
+def test_what_learning_cannot_use_is_refused_with_its_line(line: str) -> None:
+    with pytest.raises(CfgError, match=rf"test.cfg:5: \[net\] {line}"):
+        network_of(NET + line + "\n" + CONV)
