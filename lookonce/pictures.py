@@ -324,17 +324,32 @@ def resize(picture: UInt8[np.ndarray, "H W C"], out: Float32[np.ndarray, "C h w"
     """Write `picture` resized, with values in [0, 1], onto `out`: Darknet's resize_image, to float rounding.
 
     Bilinear between the corners' centres, without antialiasing, in floats: rounding to bytes on the way is enough to
-    move scores by .03. Rows first, since whole rows are quick to fetch; no matrix product, since a BLAS would leave
-    threads spinning in the way of the engine's.
+    move scores by .03.
     """
     height, width, channels = picture.shape
-    _, rows, columns = out.shape
+    resample(picture, out, steps(height, out.shape[1], 1, 1.0), steps(width, out.shape[2], channels, 1 / 255))
+
+
+def resample(
+    picture: UInt8[np.ndarray, "H W C"],
+    out: Float32[np.ndarray, "C h w"],
+    rows: tuple[np.ndarray, ...],
+    columns: tuple[np.ndarray, ...],
+) -> None:
+    """Write onto `out` the sums that `rows` and `columns` say.
+
+    Each has, for every place along its axis of `out`, two places of the picture and the share of each; those of
+    `columns` are of interleaved channels, w·C of them. Rows first, since whole rows are quick to fetch; no matrix
+    product, since a BLAS would leave threads spinning in the way of the engine's.
+    """
+    height, width, channels = picture.shape
+    _, count_rows, count_columns = out.shape
     flat = np.ascontiguousarray(picture).reshape(height, width * channels)
-    above, below, share_above, share_below = _steps(height, rows, 1, 1.0)
-    left, right, share_left, share_right = _steps(width, columns, channels, 1 / 255)
-    bytes_, wide, wide2, narrow, narrow2 = _scratch(width * channels, columns * channels)
-    for first in range(0, rows, ROWS):
-        block = slice(first, min(first + ROWS, rows))
+    above, below, share_above, share_below = rows
+    left, right, share_left, share_right = columns
+    bytes_, wide, wide2, narrow, narrow2 = _scratch(width * channels, count_columns * channels)
+    for first in range(0, count_rows, ROWS):
+        block = slice(first, min(first + ROWS, count_rows))
         count = block.stop - block.start
         source, total, other = bytes_[:count], wide[:count], wide2[:count]
         np.take(flat, above[block], 0, out=source, mode="clip")
@@ -347,12 +362,12 @@ def resize(picture: UInt8[np.ndarray, "H W C"], out: Float32[np.ndarray, "C h w"
         np.take(total, right, 1, out=end, mode="clip")
         start *= share_left
         end *= share_right                                                          # (count, w·C)
-        planes = [part.reshape(count, columns, channels).transpose(2, 0, 1) for part in (start, end)]
+        planes = [part.reshape(count, count_columns, channels).transpose(2, 0, 1) for part in (start, end)]
         np.add(planes[0], planes[1], out=out[:, block])
 
 
 @lru_cache(maxsize=256)
-def _steps(source: int, target: int, channels: int, scale: float) -> tuple[np.ndarray, ...]:
+def steps(source: int, target: int, channels: int, scale: float) -> tuple[np.ndarray, ...]:
     """For each place of the target the two places of the source between which it lies, and the share of each.
 
     Along an axis of `channels` interleaved values; shares are times `scale`.

@@ -26,8 +26,8 @@ class Augmentation:
         fit      as it is judged: by `resize`
 
     `flip` mirrors half of them; `hue` shifts by up to that share of the circle, `saturation` and `exposure` multiply by
-    up to that factor or its inverse. `mosaic` is the share of samples made of four pictures. `smallest` drops boxes
-    whose width or height is a smaller share of the input.
+    up to that factor or its inverse. `mosaic` is the share of samples made of four pictures, none with `rotate`.
+    `smallest` drops boxes whose width or height is a smaller share of the input.
     """
 
     placing: Placing = "fit"
