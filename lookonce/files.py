@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import platform
+import re
+import shutil
 import stat
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import IO
 
-from lookonce.errors import DataError, LookonceError
+from lookonce.errors import DataError, LookonceError, warn
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 KINDS_BY_MAGIC = (
     (b"PK\x03\x04", "a zip archive (a PyTorch .pt file is one)"),
@@ -153,6 +164,147 @@ def write_atomically(path: Path, *, keep: Callable[[], bool] | None = None) -> I
             raise failure
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def telling_space(path: Path, needed: int) -> Iterator[None]:
+    """While a file of about `needed` bytes is written in the body, what the system refuses becomes a DataError.
+
+    Its line says how many bytes are wanted and how many are free.
+    """
+    try:
+        yield
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise DataError(
+            f"{path}: cannot be written: {reason}; {needed:,} bytes are wanted, {_free(path.parent)} are free there: "
+            "make room, or give another folder"
+        ) from None
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Raises DataError unless `needed` bytes for `what` are free where `folder` lies, as far as the system says."""
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise DataError(
+                f"{folder}: {free:,} bytes are free there, wanted {needed:,} for {what}: "
+                "make room, or give another folder"
+            )
+
+
+def check_writable(folder: Path) -> None:
+    """Raises DataError unless files can be made in `folder`: by making one."""
+    probe = folder / f".probe.{uuid.uuid4().hex}.part"
+    try:
+        probe.open("xb").close()
+        probe.unlink()
+    except OSError as problem:
+        raise DataError(f"{folder}: cannot be written to: {problem.strerror}: give another folder") from None
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file, over what is there, such that it lasts. Raises OSError."""
+    source.replace(target)
+    _sync_folder(target.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left of files half written. Only where nobody is writing."""
+    for path in folder.glob(".*.part"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{32}\.part", path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+class Lock:
+    """A file that one process at a time holds; a context.
+
+    The system lets go of it when the process ends, however it ends. Processes that it forked do not hold it. The file
+    stays; in it stands who held it last.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        """`what` is what it guards, as messages name it."""
+        self.path, self.what = path, what
+        self.is_sure = False                            # whether the system keeps others out
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Lock:
+        """Raises DataError if another process holds it, and says which; or if there can be no such file."""
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            descriptor = os.open(self.path, flags, 0o644)
+        except OSError as problem:
+            raise DataError(f"{self.what}: cannot be written to: {problem.strerror}: give another folder") from None
+        try:
+            _take(descriptor)
+            if not os.path.samestat(os.fstat(descriptor), self.path.stat()):
+                raise BlockingIOError(errno.EAGAIN, "removed by who held it before")
+            self.is_sure = True
+        except OSError as problem:
+            if problem.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK, errno.ENOENT):
+                holder = _holder(descriptor)
+                os.close(descriptor)
+                raise DataError(
+                    f"{self.what}: is in use by {holder}: wait until it ends, stop it, or give another folder"
+                ) from None
+            warn(f"{self.what}: cannot be locked there ({problem.strerror}): see that nobody else writes to it")
+        self._descriptor = descriptor
+        _HELD.add(descriptor)
+        with contextlib.suppress(OSError):                      # the disk is full
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None and descriptor in _HELD:
+            _HELD.discard(descriptor)
+            os.close(descriptor)
+
+
+_HELD: set[int] = set()
+LOCKED_BYTE = 1 << 20                   # beyond the text: on Windows nobody else can read what is locked
+
+
+if sys.platform == "win32":
+
+    def _take(descriptor: int) -> None:
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+
+    def _take(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _let_go() -> None:
+        """In a forked process: it would hold the locks of its parent for as long as it lives."""
+        while _HELD:
+            os.close(_HELD.pop())
+
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds a lock, as the file says."""
+    with contextlib.suppress(OSError):
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        text = os.read(descriptor, 200).decode(errors="replace").strip()
+        if re.fullmatch(r"process \d+ on [\w.-]*", text):
+            return text
+    return "another process"
+
+
+def _free(folder: Path) -> str:
+    """How many bytes are free where a folder lies, in words."""
+    with contextlib.suppress(OSError):
+        return f"{shutil.disk_usage(folder).free:,}"
+    return "unknown many"
 
 
 def _writable(path: Path) -> Path:

@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Every room may look into these:
 EVERYWHERE = {"arrays", "errors", "files", "shapes"}
 MAY_IMPORT: dict[str, set[str]] = {
+    "__main__": {"cli"},
     "__init__": {"classifier", "data", "detections", "detector", "errors", "exam", "loading", "model"},
     "errors": set(),
     "shapes": set(),

@@ -15,18 +15,19 @@ import typer
 from typer.exceptions import TyperException
 
 from lookonce import __version__
-from lookonce.cli import bench, classify, darknet, data, detect, judge, model
+from lookonce.cli import bench, classify, darknet, data, detect, judge, model, train
 from lookonce.errors import ExitCode, LookonceError, LookonceWarning, nearest, shown
 
 app = typer.Typer(
     name="lookonce",
-    help="The networks of Darknet in Python: detect, classify, judge, measure, convert.",
+    help="The networks of Darknet in Python: detect, classify, learn, judge, measure, convert.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 app.command("detect")(detect.detect)
 app.command("classify")(classify.classify)
+app.command("train")(train.train)
 app.command("val")(judge.val)
 app.command("judge")(judge.judge)
 app.command("rescore")(judge.rescore)

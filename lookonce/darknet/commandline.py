@@ -16,7 +16,8 @@ FLAGS = {
     "-thresh": True, "-hier": True, "-nms": True, "-out": True, "-prefix": True, "-c": True, "-t": True, "-top": True,
     "-topk": True, "-i": True, "-gpus": True, "-avg": True, "-s": True, "-out_filename": True, "-w": True, "-h": True,
     "-fps": True, "-nogpu": False, "-fullscreen": False, "-ext_output": False, "-dont_show": False,
-    "-save_labels": False, "-letter_box": False, "-benchmark": False, "-clear": False,
+    "-save_labels": False, "-letter_box": False, "-benchmark": False, "-clear": False, "-map": False,
+    "-mAP_epochs": True, "-mjpeg_port": True, "-json_port": True, "-show_imgs": False, "-chart": True,
 }  # fmt: skip
 FORK_FLAGS = ("-ext_output", "-dont_show", "-save_labels", "-letter_box", "-out_filename", "-benchmark")
 
@@ -65,10 +66,14 @@ def _by_function(verb: str, rest: list[str], flags: dict[str, str], anywhere: bo
     function = rest[0] if rest else ""
     detects = verb != "classifier"
     wanted = ("test", "demo") if detects else ("predict",)
+    if verb in ("detector", "classifier"):
+        wanted = (*wanted, "train")
     if function not in wanted:
-        can = " and ".join(f"`darknet {verb} {each}`" for each in wanted)
+        can = ", ".join(f"`darknet {verb} {each}`" for each in wanted)
         found = f"{verb} {shown(function)}".strip()
         raise TranslationError(f"darknet {found}: has no equivalent here; {can} have")
+    if function == "train":
+        return _train(verb, rest[1:], flags)
     if verb in ("yolo", "coco"):
         names: str | None = "voc" if verb == "yolo" else "coco"
         rest, thresh = rest[1:], (0.2, 0.2)
@@ -111,6 +116,27 @@ def _run(
     if out and Path(out).stem != Path(source).stem:
         warn(f"darknet: {out}: copies are called as what they are of: look in the folder {folder}")
     return [*native, "--save", folder]
+
+
+def _train(verb: str, rest: list[str], flags: dict[str, str]) -> list[str]:
+    """train, for DATA CFG [WEIGHTS]."""
+    if len(rest) not in (2, 3):
+        raise TranslationError(f"darknet: wanted `{verb} train DATA CFG [WEIGHTS]`, found {len(rest)} arguments")
+    data, cfg = rest[:2]
+    native = ["train", cfg, "--data", data, *(["--pretrained", rest[2]] if len(rest) == 3 else [])]
+    native += ["--clear"] if "-clear" in flags else []
+    gpus = flags.get("-gpus", flags.get("-i"))
+    if "-nogpu" in flags:
+        return [*native, "--device", "cpu"]
+    if gpus is None:
+        return native
+    if "," in gpus:
+        count = len(gpus.split(","))
+        warn(
+            f"darknet: -gpus {shown(gpus)}: this learns on one; on all of them so: CUDA_VISIBLE_DEVICES={shown(gpus)} "
+            f"torchrun --nproc-per-node {count} -m lookonce train ..."
+        )
+    return [*native, "--device", f"cuda:{gpus.split(',')[0]}"]
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -60,7 +60,9 @@ def picked(
     What is drawn does not depend on bad ones that it does not meet.
     """
     indices = [plan.indices[place]]
-    share = 0.0 if augmentation.placing == "rotate" else augmentation.mosaic
+    until = augmentation.mosaic_until
+    over = augmentation.placing == "rotate" or (until is not None and plan.number >= until)
+    share = 0.0 if over else augmentation.mosaic
     if not share and indices[0] not in bad:
         return tuple(indices)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PICK, plan.number, place)))

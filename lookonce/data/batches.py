@@ -26,7 +26,8 @@ class Augmentation:
         fit      as it is judged: by `resize`
 
     `flip` mirrors half of them; `hue` shifts by up to that share of the circle, `saturation` and `exposure` multiply by
-    up to that factor or its inverse. `mosaic` is the share of samples made of four pictures, none with `rotate`.
+    up to that factor or its inverse. `mosaic` is the share of samples made of four pictures, none with `rotate`, and
+    none in mini-batches from number `mosaic_until` on, so that the last ones are pictures as they will be judged.
     `smallest` drops boxes whose width or height is a smaller share of the input.
     """
 
@@ -43,6 +44,7 @@ class Augmentation:
     most: int = 0
     base: int = 0
     mosaic: float = 0.0
+    mosaic_until: int | None = None
     smallest: float = 0.001
 
 

@@ -49,10 +49,11 @@ class Yolo(Head):
     same without one; `anchor` how far from the cell's middle, in widths and heights of the anchor, without one (thesis
     2.2 and 3.4, things that were tried).
 
-    For learning the fork has, beside Darknet's thresholds: `iou_loss`, how boxes are drawn to truths; the weights
-    `iou_normalizer` of boxes, `obj_normalizer` of objectness and `cls_normalizer` of classes; `iou_threshold`, above
-    which other anchors of a truth's cell learn it too; `label_smooth` and `focal` for classes; `max_delta`, the most
-    that an IOU loss changes a number of a box by.
+    For learning `rescore`, our own here and as in [region], lets objectness learn how good its box is. The fork has,
+    beside Darknet's thresholds: `iou_loss`, how boxes are drawn to truths; the weights `iou_normalizer` of boxes,
+    `obj_normalizer` of objectness and `cls_normalizer` of classes; `iou_threshold`, above which other anchors of a
+    truth's cell learn it too; `label_smooth` and `focal` for classes; `max_delta`, the most that an IOU loss changes a
+    number of a box by.
     """
 
     section = "yolo"
@@ -70,6 +71,7 @@ class Yolo(Head):
     random: float = 0.0
     ignore_threshold: float = 0.5
     truth_threshold: float = 1.0
+    rescore: bool = False
     iou_loss: str = "mse"
     iou_normalizer: float = 1.0
     obj_normalizer: float = 1.0
@@ -107,6 +109,7 @@ class Yolo(Head):
             random=section.number("random", default=0.0),
             ignore_threshold=section.number("ignore_thresh", default=0.5),
             truth_threshold=section.number("truth_thresh", default=1.0),
+            rescore=section.flag("rescore"),
             iou_loss=section.word("iou_loss", default="mse", among=IOU_LOSSES),
             iou_normalizer=section.number("iou_normalizer", default=0.75 if section.fork else 1.0, least=0),
             obj_normalizer=section.number("obj_normalizer", default=1.0, least=0),

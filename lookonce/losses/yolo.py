@@ -12,7 +12,7 @@ from lookonce.errors import DataError
 from lookonce.heads.head import cell_corners, finite_exp, sigmoid
 from lookonce.heads.yolo import FARTHEST, Yolo
 from lookonce.losses import assign
-from lookonce.losses.overlap import limited, overlap
+from lookonce.losses.overlap import limited, overlap, overlaps
 from lookonce.losses.terms import LossTerms, Moment, Term, half_square, logistic
 from lookonce.truth import Targets
 
@@ -21,7 +21,8 @@ class Assignment(NamedTuple):
     """Which S boxes of a head learn to be an object, and which are background.
 
     `picture`, `anchor`, `row` and `column` (S,) say which boxes; `truth` (S, 4), cxcywh, is what each is drawn to;
-    `classes` (S, K) is 1 for each class of its truths, else 0. `free` (B, A, H, W) is 1 for background, else 0.
+    `overlap` (S,) is their IOU as the box is now; `classes` (S, K) is 1 for each class of its truths, else 0. `free`
+    (B, A, H, W) is 1 for background, else 0.
     """
 
     picture: Tensor
@@ -29,6 +30,7 @@ class Assignment(NamedTuple):
     row: Tensor
     column: Tensor
     truth: Tensor
+    overlap: Tensor
     classes: Tensor
     free: Tensor
 
@@ -42,6 +44,9 @@ def yolo_loss(head: Yolo, raw: Tensor, targets: Targets, moment: Moment) -> Loss
     classes of all. Other boxes are background, unless one overlaps a truth by more than `ignore_threshold`; by more
     than `truth_threshold` it learns that truth too. In a picture with a row that does not say where its object is
     nothing is background, for the object may be anywhere; that row teaches nothing, as no box is known to be its own.
+
+    With `rescore`, our own here and as in [region] and [detection], objectness is drawn to the IOU of the box as
+    it is now instead of 1: who is sure of the object and not of its place gets a lower score.
 
     Of the fork: `iou_threshold`, `label_smooth` and the normalizers. `cls_normalizer` counts always (in the fork only
     beside counters_per_class). `focal` multiplies the cross-entropy of a box's classes by g(p)/2,
@@ -66,7 +71,7 @@ def yolo_loss(head: Yolo, raw: Tensor, targets: Targets, moment: Moment) -> Loss
     weight = _focal(head, box[:, 5:], own.classes) * head.cls_normalizer if head.focal else head.cls_normalizer
     return LossTerms.of(
         **_box_terms(head, box[:, :4], own, moment),
-        objects=toward(box[:, 4], 1.0, head.obj_normalizer),
+        objects=toward(box[:, 4], own.overlap if head.rescore else 1.0, head.obj_normalizer),
         background=toward(grid[:, :, 4], 0.0, head.obj_normalizer * own.free),
         classes=toward(box[:, 5:], classes, weight),
     )
@@ -81,7 +86,8 @@ def assign_truths(head: Yolo, grid: Tensor, targets: Targets, moment: Moment) ->
     known = assign.with_boxes(rows_of_truth)
     truth = assign.take(rows_of_truth, known & (rows_of_truth.cxcywh[:, 2:] > 0).all(1))
 
-    best = assign.best_truths(_all_boxes(head, grid, moment), truth)
+    boxes = _all_boxes(head, grid, moment)                                # (B, A·H·W, 4)
+    best = assign.best_truths(boxes, truth)
     free = best.iou <= head.ignore_threshold                              # (B, A·H·W)
     free[rows_of_truth.picture[~known]] = False
 
@@ -97,12 +103,14 @@ def assign_truths(head: Yolo, grid: Tensor, targets: Targets, moment: Moment) ->
     free.view(-1)[place] = False
     classes = grid.new_zeros(len(place), head.classes)
     classes[slots.slot, truth.label[number]] = 1
+    wanted = truth.cxcywh[number[slots.last]]
     return Assignment(
         picture=place // (anchors * rows * columns),
         anchor=place // (rows * columns) % anchors,
         row=place // columns % rows,
         column=place % columns,
-        truth=truth.cxcywh[number[slots.last]],
+        truth=wanted,
+        overlap=overlaps(boxes.flatten(0, 1)[place], assign.xyxy_of(wanted)),
         classes=classes,
         free=free.view(batch, anchors, rows, columns).to(grid.dtype),
     )

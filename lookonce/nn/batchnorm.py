@@ -24,10 +24,25 @@ MOMENTUM = 0.01  # the share of the newest batch in the rolling statistics
 
 def roll(statistics: Sequence[Statistics]) -> None:
     """Take what batch norms saw into their rolling statistics, in the order in which they saw it."""
-    with torch.no_grad():
-        for rolling_mean, rolling_variance, mean, variance in statistics:
-            rolling_mean.mul_(1 - MOMENTUM).add_(mean, alpha=MOMENTUM)
-            rolling_variance.mul_(1 - MOMENTUM).add_(variance, alpha=MOMENTUM)
+    for turn in _turns(statistics):
+        rolling = [tensor for each in turn for tensor in (each.rolling_mean, each.rolling_variance)]
+        seen = [tensor for each in turn for tensor in (each.mean, each.variance)]
+        with torch.no_grad():
+            torch._foreach_mul_(rolling, 1 - MOMENTUM)
+            torch._foreach_add_(rolling, seen, alpha=MOMENTUM)
+
+
+def _turns(statistics: Sequence[Statistics]) -> list[list[Statistics]]:
+    """The same in their order, cut before each batch norm that has been in a part already."""
+    turns: list[list[Statistics]] = []
+    known: set[int] = set()
+    for each in statistics:
+        if not turns or id(each.rolling_mean) in known:
+            turns.append([])
+            known.clear()
+        turns[-1].append(each)
+        known.add(id(each.rolling_mean))
+    return turns
 
 
 def darknet_batch_norm(x: Tensor, scales: Tensor, biases: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

@@ -26,46 +26,52 @@ class TorchNetwork(torch.nn.Module):
 
     Its parameters are the model's arrays as they are, called by layer and array, `013_weights`; the rolling statistics
     are buffers. While it learns (`train()`), dropout drops, [crop] crops and flips at random, and batch norm goes by
-    its mini-batch; what it saw is in `statistics` after each forward, for `nn.batchnorm.roll`. With `compat` it learns
-    as Darknet's CPU code does: batch norm is its own (nn.batchnorm), and to what a 1 x 1 convolution reads nothing
-    flows back from later layers. Raises CfgError for layers of single bits.
+    its mini-batch; what it saw is in `statistics` after each forward, for `nn.batchnorm.roll`. That is so as well in
+    layers whose parameters do not learn: as in Darknet, their rolling statistics go on. With `compat` it learns as
+    Darknet's CPU code does, unless the cfg is the fork's: batch norm is its own (nn.batchnorm), and to what a 1 x 1
+    convolution reads nothing flows back from later layers. Raises CfgError for layers of single bits.
     """
 
     def __init__(self, model: Model, *, compat: bool = False) -> None:
         super().__init__()
         self.network: Network = model.network
-        self.compat = compat
+        self.compat = compat and not model.network.cfg.fork  # the fork has neither accident
         self.learning = learning_of(model.network)
         self.statistics: list[Statistics] = []
+        self._keys = [
+            {parameter.name: f"{node.index:03d}_{parameter.name}" for parameter in node.parameters}
+            for node in model.network.nodes
+        ]
+        self._ways: dict[tuple[int, ...], tuple[Node, ...]] = {}
         first = self._first_learning()
         for node, arrays in zip(self.network.nodes, model.weights, strict=True):
             if isinstance(node.layer, Convolution) and (node.layer.binary or node.layer.xnor):
                 where = f"{self.network.cfg.path}:{node.line}"
                 raise CfgError(f"{where}: {node} has weights of single bits, which cannot be trained here")
-            for name, array in arrays.items():
-                tensor = torch.from_numpy(np.array(array, np.float32))
+            for name, key in self._keys[node.index].items():
+                tensor = torch.from_numpy(np.array(arrays[name], np.float32))
                 if tensor.ndim == 4:
                     tensor = tensor.contiguous(memory_format=torch.channels_last)
                 if name in ROLLING:
-                    self.register_buffer(_key(node.index, name), tensor)
+                    self.register_buffer(key, tensor)
                 else:
                     learns = node.index >= first and self._learns(node.index, name)
-                    self.register_parameter(_key(node.index, name), torch.nn.Parameter(tensor, learns))
+                    self.register_parameter(key, torch.nn.Parameter(tensor, learns))
 
     def forward(self, pictures: Tensor, wanted: Sequence[int] = ()) -> dict[int, Tensor]:
         """What each layer of `wanted` puts out for a batch (B, C, H, W) in [0, 1]; -1 is the batch itself.
 
-        Without `wanted` the network's last layer.
+        Without `wanted` the network's last layer. Layers that none of them needs are not computed.
         """
         ops = TorchOps(learning=self.training, compat=self.compat)
         ops.device = pictures.device
-        wanted = wanted or (self.network.output.index,)
-        last = max(wanted)
+        wanted = tuple(wanted) or (self.network.output.index,)
         outputs: dict[int, Tensor] = {-1: pictures}
         found = {-1: pictures} if -1 in wanted else {}
-        for node in self.network.nodes[: last + 1]:
+        for node in self._way_to(wanted):
+            ops.new = None
             output = self._layer(node, ops, [outputs[source] for source in node.sources])
-            outputs[node.index] = output.detach() if self.learning[node.index].stop else output
+            outputs[node.index] = output
             if node.index in wanted:
                 found[node.index] = output
             if self.compat and isinstance(node.layer, Convolution) and node.layer.size == 1:
@@ -78,18 +84,25 @@ class TorchNetwork(torch.nn.Module):
     # ------------------------------------------------------------------ its arrays
     def arrays(self, node: Node) -> dict[str, Tensor]:
         """A layer's parameters and rolling statistics by name."""
-        return {parameter.name: getattr(self, _key(node.index, parameter.name)) for parameter in node.parameters}
+        return {name: getattr(self, key) for name, key in self._keys[node.index].items()}
 
     def to_model(self, model: Model, values: Mapping[str, Tensor] | None = None) -> Model:
         """`model` with this module's arrays, or with `values` by the names of its state, bit for bit."""
         state = self.state_dict() if values is None else values
-        weights = tuple(
-            {parameter.name: _array(state[_key(node.index, parameter.name)]) for parameter in node.parameters}
-            for node in self.network.nodes
-        )
+        weights = tuple({name: _array(state[key]) for name, key in keys.items()} for keys in self._keys)
         return replace(model, weights=weights, trained=len(weights))
 
-    # ------------------------------------------------------------------ layers that know whether they learn
+    # ------------------------------------------------------------------ its layers
+    def _way_to(self, wanted: tuple[int, ...]) -> tuple[Node, ...]:
+        """The layers that those of `wanted` are computed from, in order."""
+        if wanted not in self._ways:
+            needed = set(wanted)
+            for node in reversed(self.network.nodes):
+                if node.index in needed:
+                    needed.update(node.sources)
+            self._ways[wanted] = tuple(node for node in self.network.nodes if node.index in needed)
+        return self._ways[wanted]
+
     def _layer(self, node: Node, ops: TorchOps, xs: Sequence[Tensor]) -> Tensor:
         if self.training and isinstance(node.layer, Dropout):
             return F.dropout(xs[0], node.layer.probability)
@@ -108,10 +121,6 @@ class TorchNetwork(torch.nn.Module):
 
     def _has_scales(self, layer: int) -> bool:
         return any(parameter.name == "scales" for parameter in self.network.nodes[layer].parameters)
-
-
-def _key(layer: int, name: str) -> str:
-    return f"{layer:03d}_{name}"
 
 
 def _array(tensor: Tensor) -> np.ndarray:

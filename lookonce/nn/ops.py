@@ -27,7 +27,8 @@ class Statistics(NamedTuple):
 class TorchOps:
     """Every method computes at once. With `learning` batch norm goes by its batch, whose statistics it notes.
 
-    With `compat` batch norm is that of Darknet's CPU code (nn.batchnorm).
+    With `compat` batch norm is that of Darknet's CPU code (nn.batchnorm). `new` is what a convolution or batch norm of
+    this layer has just made; whoever runs the layers forgets it before the next.
     """
 
     def __init__(self, *, learning: bool = False, compat: bool = False) -> None:
@@ -35,6 +36,7 @@ class TorchOps:
         self.compat = compat
         self.device = torch.device("cpu")
         self.statistics: list[Statistics] = []
+        self.new: Tensor | None = None
 
     # ------------------------------------------------------------------ linear
     def conv(
@@ -47,7 +49,8 @@ class TorchOps:
         dilation: int = 1,
         groups: int = 1,
     ) -> Tensor:
-        return F.conv2d(x, weights, bias, stride, padding, dilation, groups)
+        self.new = F.conv2d(x, weights, bias, stride, padding, dilation, groups)
+        return self.new
 
     def linear(self, x: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weights, bias)
@@ -59,7 +62,8 @@ class TorchOps:
         if not self.learning:
             if self.compat:
                 return darknet_batch_norm(x, scales, biases, mean, variance)
-            return F.batch_norm(x, mean, variance, scales, biases, training=False, eps=EPSILON)
+            self.new = F.batch_norm(x, mean, variance, scales, biases, training=False, eps=EPSILON)
+            return self.new
         own_mean, own_variance = torch.zeros_like(mean), torch.ones_like(variance)
         if self.compat:
             x, found_mean, found_variance = DarknetBatchNorm.apply(x, scales, biases)  # type: ignore[no-untyped-call]
@@ -67,6 +71,7 @@ class TorchOps:
         else:
             # A momentum of 1 makes torch write the batch's own statistics.
             x = F.batch_norm(x, own_mean, own_variance, scales, biases, training=True, momentum=1.0, eps=EPSILON)
+            self.new = x
         self.statistics.append(Statistics(mean, variance, own_mean, own_variance))
         return x
 
@@ -134,7 +139,9 @@ class TorchOps:
         return x.relu()
 
     def leaky_relu(self, x: Tensor, slope: float) -> Tensor:
-        return F.leaky_relu(x, slope)
+        # Nobody else has seen what is new, no activation reads it twice, and what made it does not on the way back:
+        # it may be overwritten, and a layer keeps two arrays for the way back where it would keep three.
+        return F.leaky_relu(x, slope, inplace=x is self.new)
 
     def elu(self, x: Tensor) -> Tensor:
         return F.elu(x)

@@ -229,7 +229,7 @@ def test_when_nothing_can_be_read_the_request_cannot_be_served(
         (["model", "pull", "yolov1"], 2, "no weights of this network were published"),
         (["model", "cut", "net.cfg", "9", "-w", "net.weights", "-o", "x"], 2, "has 3 layers"),
         (["model", "convert", "net.cfg", "-w", "net.weights", "-o", "x.pth"], 2, "wanted a name that ends in"),
-        (["darknet", "detector", "train", "a.data", "a.cfg"], 2, "no equivalent here"),
+        (["darknet", "detector", "valid", "a.data", "a.cfg"], 2, "no equivalent here"),
     ],
 )
 def test_a_mistake_gets_one_line_and_its_exit_code(

@@ -80,6 +80,23 @@ OTHERS = [
 ]
 
 
+TRAINING = [
+    ("detector train cfg/my.data cfg/my.cfg", "train cfg/my.cfg --data cfg/my.data"),
+    ("detector train cfg/my.data cfg/my.cfg darknet53.conv.74",
+     "train cfg/my.cfg --data cfg/my.data --pretrained darknet53.conv.74"),
+    (f"detector train cfg/my.data {NET} -clear", "train cfg/my.cfg --data cfg/my.data --pretrained my.weights --clear"),
+    # What the fork shows while it learns, a terminal and the page do here
+    ("detector train cfg/my.data cfg/my.cfg -dont_show -map -mjpeg_port 8090 -chart mine.png",
+     "train cfg/my.cfg --data cfg/my.data"),
+    ("detector train cfg/my.data cfg/my.cfg -nogpu", "train cfg/my.cfg --data cfg/my.data --device cpu"),
+    ("-i 1 detector train cfg/my.data cfg/my.cfg", "train cfg/my.cfg --data cfg/my.data --device cuda:1"),
+    ("detector train cfg/my.data cfg/my.cfg -gpus 2", "train cfg/my.cfg --data cfg/my.data --device cuda:2"),
+    ("detector train cfg/my.data cfg/my.cfg -gpus 2,3", "train cfg/my.cfg --data cfg/my.data --device cuda:2"),
+    (f"classifier train cfg/my.data {NET} -clear",
+     "train cfg/my.cfg --data cfg/my.data --pretrained my.weights --clear"),
+]  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder as Darknet's users have it, as the current one."""
@@ -102,12 +119,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path.resolve()
 
 
-@pytest.mark.parametrize(("darknet", "native"), DETECTORS + FORKS + OTHERS)
+@pytest.mark.parametrize(("darknet", "native"), DETECTORS + FORKS + OTHERS + TRAINING)
 def test_a_command_line_of_darknets_has_an_equivalent(folder: Path, darknet: str, native: str) -> None:
     assert translate(darknet.split(" ")) == native.replace("@", str(folder)).split(" ")
 
 
-@pytest.mark.parametrize("darknet", [darknet for darknet, _ in DETECTORS + FORKS + OTHERS])
+@pytest.mark.parametrize("darknet", [darknet for darknet, _ in DETECTORS + FORKS + OTHERS + TRAINING])
 def test_the_equivalent_is_a_command_line_that_this_program_takes(darknet: str) -> None:
     """The options are parsed by the verb itself; nothing is run."""
     verb, *arguments = translate(darknet.split(" "))
@@ -128,7 +145,11 @@ def test_names_with_blanks_stay_one_word(folder: Path) -> None:
         ("", ["wanted a command", "detector", "classify"]),
         ("detecto test", ["detecto", "did you mean detector?"]),
         ("nightmare cfg/vgg-conv.cfg vgg.weights dog.jpg 10", ["nightmare", "no equivalent"]),
-        (f"detector train cfg/coco.data {NET}", ["detector train", "`darknet detector test`", "detector demo`"]),
+        (f"detector valid cfg/coco.data {NET}", ["detector valid", "`darknet detector test`", "detector train` have"]),
+        (f"yolo train {NET}", ["yolo train", "no equivalent", "`darknet yolo test`, `darknet yolo demo` have"]),
+        ("detector train cfg/my.data", ["detector train DATA CFG [WEIGHTS]", "found 1"]),
+        ("classifier train", ["classifier train DATA CFG [WEIGHTS]", "found 0"]),
+        (f"detector train cfg/my.data {NET} more", ["found 4"]),
         (f"detector map cfg/coco.data {NET}", ["detector map", "no equivalent"]),
         (f"classifier valid cfg/coco.data {NET}", ["classifier valid", "`darknet classifier predict`"]),
         ("detector", ["detector", "no equivalent"]),
@@ -189,3 +210,8 @@ def test_a_copys_name_that_cannot_be_had_is_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         translate([*line, "out/road.avi"])
+
+
+def test_several_gpus_are_what_torchrun_is_for() -> None:
+    with pytest.warns(LookonceWarning, match=r"-gpus 0,2: .*CUDA_VISIBLE_DEVICES=0,2 torchrun --nproc-per-node 2 -m"):
+        translate(["detector", "train", "cfg/my.data", "cfg/my.cfg", "-gpus", "0,2"])

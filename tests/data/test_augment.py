@@ -275,6 +275,12 @@ def test_the_share_of_mosaics_is_kept_and_their_pictures_are_drawn_from_all() ->
     assert {len(picked(replace(ROTATE, mosaic=1.0), plan, place, 0, 2000)) for place in range(50)} == {1}
 
 
+def test_there_are_no_mosaics_from_a_number_on() -> None:
+    augmentation = replace(PLACE, mosaic=1.0, mosaic_until=7)
+    lengths = [len(picked(augmentation, Plan(number, (0,), 8, 8), 0, 0, 20)) for number in range(5, 10)]
+    assert lengths == [4, 4, 1, 1, 1]
+
+
 # ---------------------------------------------------------------------- bad pictures
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
 def test_other_pictures_take_the_place_of_bad_ones_whenever_those_were_found(mosaic: float) -> None:

@@ -251,16 +251,16 @@ def test_processes_that_cannot_start_are_an_error(dataset: Dataset, monkeypatch:
 
 def test_a_process_that_hangs_is_an_error(dataset: Dataset) -> None:
     """Stopped, it does not even read what it is told; the loader ends it all the same."""
-    with Loader(dataset, V3, plans(), 3, workers=1, patience_s=1.0) as batches:
+    with Loader(dataset, V3, plans(), 3, workers=1, patience_s=4.0) as batches:
         next(batches)
         killed(batches, signal.SIGSTOP)
         start = time.monotonic()
-        with pytest.raises(LookonceError, match=r"^process \d+ of .* not answered for 1 s .*\.png") as problem:
+        with pytest.raises(LookonceError, match=r"^process \d+ of .* not answered for 4 s .*\.png") as problem:
             list(itertools.islice(batches, 100))
-        assert time.monotonic() - start < 6
+        assert time.monotonic() - start < 10
         assert "\n" not in str(problem.value)
         start = time.monotonic()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
 
 
 def test_what_should_not_happen_is_told_with_its_trace(dataset: Dataset) -> None:
@@ -430,7 +430,7 @@ with batches:
     print(["torch" in text for text in maps], ["numpy" in text for text in maps])
 """
     (tmp_path / "program.py").write_text(script(dataset, body, "import torch"))
-    done = child(str(tmp_path / "program.py"), memory=16 << 30, timeout=30)
+    done = child(str(tmp_path / "program.py"), memory=16 << 30, timeout=60)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == ["main", "[False, False, True] [True, True, True]"]
 
@@ -444,7 +444,7 @@ next(batches)
 print([line.split()[5] for line in Path("/proc/self/maps").read_text().splitlines() if "/dev/shm/psm" in line])
 """
     (tmp_path / "program.py").write_text(script(dataset, body))
-    done = child(str(tmp_path / "program.py"), memory=16 << 30)
+    done = child(str(tmp_path / "program.py"), memory=16 << 30, timeout=60)
     assert (done.code, done.err) == (0, "")
     names = re.findall(r"/dev/shm/\w+", done.out)
     assert len(names) > 3
@@ -486,7 +486,7 @@ def test_an_interrupt_from_the_keyboard_is_for_the_program_alone(dataset: Datase
     program, pids = running(tmp_path, dataset)
     names = shared_by(program.pid)
     os.killpg(program.pid, signal.SIGINT)
-    _, err = program.communicate(timeout=10)
+    _, err = program.communicate(timeout=30)
     assert err.count("Traceback") == 1
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert ended(pids, 2)
@@ -499,7 +499,7 @@ def test_the_processes_of_a_program_that_is_killed_end_too(dataset: Dataset, tmp
     names = shared_by(program.pid)
     assert len(names) > 3
     program.kill()
-    program.communicate(timeout=10)
+    program.communicate(timeout=30)
     assert ended(pids, 5)
     end = time.monotonic() + 5
     while any(name.exists() for name in names) and time.monotonic() < end:

@@ -13,7 +13,7 @@ from lookonce.zoo import registry
 WANTED = (
     "yolov1", "yolov1-local", "fast-yolo", "yolov1-vgg16", "yolov2", "yolov2-voc", "yolo9000", "yolov3", "yolov3-tiny",
     "yolov3-voc", "yolov3-openimages", "darknet19", "darknet19-448", "darknet53", "darknet53-448", "extraction",
-    "vgg16", "vgg19", "alexnet", "resnet18", "resnet50", "resnet101", "resnet152",
+    "vgg16", "vgg19", "alexnet", "resnet18", "resnet50", "resnet101", "resnet152", "yolov3-small",
 )  # fmt: skip
 
 
