@@ -35,7 +35,7 @@ Cfg = Annotated[
     Path | None,
     typer.Argument(
         help="A cfg to learn as it stands, pictures drawn as by Darknet; without one a network is fitted to the data.",
-        metavar="[CFG]",
+        metavar="CFG",
     ),
 ]
 Data = Annotated[
