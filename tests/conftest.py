@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,10 @@ anchors=8,8,16,24,40,30
 def pytest_configure(config: pytest.Config) -> None:
     # Here and not in pyproject.toml: naming the class there would import the package before its shapes are checked.
     config.addinivalue_line("filterwarnings", "ignore::lookonce.errors.LookonceWarning")
+    # A shell that starts tests in the background lets them ignore Ctrl-C, nohup a hang-up; what they start would too.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
