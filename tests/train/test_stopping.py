@@ -5,36 +5,56 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import time
 
 import pytest
+from conftest import Child
 
 from lookonce.train.stopping import SIGNALS, StopOnSignal
 
+# What a test sends itself the process that runs tests would hear too, so a process of its own does.
+PROGRAM = """
+import signal, sys, time
+from lookonce.train.stopping import StopOnSignal
 
-def send(number: signal.Signals) -> None:
-    """Send this process a signal, and give Python the time to hear it here."""
-    signal.raise_signal(number)
+def send(name):
+    signal.raise_signal(signal.Signals[name])
     time.sleep(0.01)
 
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_only_asks_and_the_second_interrupts(sent: signal.Signals) -> None:
-    with StopOnSignal() as stop:
-        assert not stop.asked
-        send(sent)
-        assert stop.asked
-        with pytest.raises(KeyboardInterrupt):
-            send(sent)
-        assert stop.asked
+"""
 
 
-def test_the_other_signal_counts_as_the_second() -> None:
-    with StopOnSignal() as stop:
-        send(signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt):
-            send(signal.SIGINT)
-    assert stop.asked
+def said(child: Child, body: str, *arguments: str) -> str:
+    """What a program prints."""
+    ended = child("-c", PROGRAM + body, *arguments)
+    assert (ended.code, ended.err) == (0, "")
+    return ended.out
+
+
+@pytest.mark.parametrize(("first", "second"), [("SIGINT", "SIGINT"), ("SIGTERM", "SIGTERM"), ("SIGTERM", "SIGINT")])
+def test_the_first_signal_only_asks_and_the_second_interrupts(child: Child, first: str, second: str) -> None:
+    body = """
+with StopOnSignal() as stop:
+    print(stop.asked)
+    send(sys.argv[1])
+    print(stop.asked)
+    try:
+        send(sys.argv[2])
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+    assert said(child, body, first, second).split() == ["False", "True", "interrupted"]
+
+
+def test_one_in_another_does_not_lose_the_outer_ones_handler(child: Child) -> None:
+    body = """
+with StopOnSignal() as outer:
+    with StopOnSignal() as inner:
+        send("SIGINT")
+    print(inner.asked, outer.asked)
+    send("SIGINT")
+    print(outer.asked)
+"""
+    assert said(child, body).split() == ["True", "False", "True"]
 
 
 @pytest.mark.parametrize("problem", [None, KeyboardInterrupt, ValueError])
@@ -47,15 +67,6 @@ def test_afterwards_signals_do_what_they_did_before(problem: type[BaseException]
         if problem is not None:
             raise problem
     assert {each: signal.getsignal(each) for each in SIGNALS} == before
-
-
-def test_one_in_another_does_not_lose_the_outer_ones_handler() -> None:
-    with StopOnSignal() as outer:
-        with StopOnSignal() as inner:
-            send(signal.SIGINT)
-        assert (inner.asked, outer.asked) == (True, False)
-        send(signal.SIGINT)
-        assert outer.asked
 
 
 def test_in_another_thread_it_leaves_signals_alone() -> None:
