@@ -28,7 +28,6 @@ class Detection(Head):
     softmax: bool
     sqrt: bool
     # for learning
-    max_boxes: int = 90
     jitter: float = 0.2
     random: float = 0.0
     rescore: bool = False
@@ -43,7 +42,7 @@ class Detection(Head):
         coords = section.integer("coords", default=1)
         if coords != 4:
             section.refuse("coords", "wanted coords=4: x, y, w, h (Darknet's default of 1 is of no use)")
-        section.know("reorg", "resize")
+        section.know("reorg", "resize", "max")          # of truths there may be any number
         return cls(
             classes=section.integer("classes", default=1, least=1, most=1 << 20),
             coords=coords,
@@ -51,7 +50,6 @@ class Detection(Head):
             num=section.integer("num", default=1, least=1, most=1 << 10),
             softmax=section.flag("softmax"),
             sqrt=section.flag("sqrt"),
-            max_boxes=section.integer("max", default=90, least=1),
             jitter=section.number("jitter", default=0.2),
             random=section.number("random", default=0.0),
             rescore=section.flag("rescore"),

@@ -18,6 +18,8 @@ Array = Any                # numpy's or torch's, through the array API
 
 MAX_ANCHORS = 1 << 12      # far more than any network has
 LARGEST_POWER = 40.0       # e^40 is far beyond any box, and its square still a number
+FARTHEST = 1e6             # cells or anchors, for centres that no sigmoid holds
+LOCATIONS = ("direct", "linear", "anchor")      # what x and y may mean
 
 
 class DecodeOptions(NamedTuple):

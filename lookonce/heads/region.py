@@ -12,6 +12,8 @@ from lookonce.arrays import namespace
 from lookonce.darknet.cfg import Section
 from lookonce.heads.classify import grouped_softmax, read_tree
 from lookonce.heads.head import (
+    FARTHEST,
+    LOCATIONS,
     MAX_ANCHORS,
     Array,
     Candidates,
@@ -27,7 +29,6 @@ from lookonce.heads.head import (
     passing_cells,
     sigmoid,
 )
-from lookonce.heads.yolo import FARTHEST, LOCATIONS
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Shape
 from lookonce.wordtree import WordTree
@@ -56,7 +57,6 @@ class Region(Head):
     tree: WordTree | None
     location: str = "direct"
     # for learning
-    max_boxes: int = 30
     jitter: float = 0.2
     random: float = 0.0
     rescore: bool = False
@@ -75,7 +75,7 @@ class Region(Head):
         classes = section.integer("classes", default=20, least=1, most=1 << 20)
         if section.flag("background") and section.has("tree"):
             section.refuse("background", "stands beside tree=; wanted one of the two")
-        section.know("log", "sqrt", "classfix", "absolute", "map", "resize")
+        section.know("log", "sqrt", "classfix", "absolute", "map", "resize", "max")
         return cls(
             classes=classes,
             coords=section.integer("coords", default=4, least=4, most=1 << 12),
@@ -84,7 +84,6 @@ class Region(Head):
             background=section.flag("background"),
             tree=read_tree(section, classes),
             location=section.word("location", default="direct", among=LOCATIONS),
-            max_boxes=section.integer("max", default=30, least=1),
             jitter=section.number("jitter", default=0.2),
             random=section.number("random", default=0.0),
             rescore=section.flag("rescore"),

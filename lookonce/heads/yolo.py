@@ -14,6 +14,8 @@ from lookonce.arrays import namespace
 from lookonce.boxes import NMS_KINDS
 from lookonce.darknet.cfg import Section
 from lookonce.heads.head import (
+    FARTHEST,
+    LOCATIONS,
     MAX_ANCHORS,
     Array,
     Candidates,
@@ -32,9 +34,7 @@ from lookonce.heads.head import (
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Shape
 
-LOCATIONS = ("direct", "linear", "anchor")
 IOU_LOSSES = ("mse", "iou", "giou", "diou", "ciou")
-FARTHEST = 1e6              # cells or anchors, for centres that no sigmoid holds
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ class Yolo(Head):
     beta_nms: float = 0.6
     location: str = "direct"
     # for learning
-    max_boxes: int = 90
     jitter: float = 0.2
     random: float = 0.0
     ignore_threshold: float = 0.5
@@ -92,9 +91,9 @@ class Yolo(Head):
         new_coords = section.flag("new_coords")
         if location != "direct" and (new_coords or scale_x_y != 1):
             section.refuse("location", "stands beside scale_x_y= or new_coords=; wanted one way to place a centre")
-        section.know("map", "objectness_smooth", "delta_normalizer", "iou_thresh_kind", "resize", "counters_per_class",
-                     "show_details", "track_history_size", "sim_thresh", "dets_for_track", "dets_for_show",
-                     "track_ciou_norm", "embedding_layer")  # fmt: skip
+        section.know("map", "max", "objectness_smooth", "delta_normalizer", "iou_thresh_kind", "resize",
+                     "counters_per_class", "show_details", "track_history_size", "sim_thresh", "dets_for_track",
+                     "dets_for_show", "track_ciou_norm", "embedding_layer")  # fmt: skip
         return cls(
             classes=section.integer("classes", default=20, least=1, most=1 << 20),
             mask=mask,
@@ -104,7 +103,6 @@ class Yolo(Head):
             nms_kind=section.word("nms_kind", default="default", among=NMS_KINDS.keys()),
             beta_nms=section.number("beta_nms", default=0.6),
             location=location,
-            max_boxes=section.integer("max", default=200 if section.fork else 90, least=1),
             jitter=section.number("jitter", default=0.2),
             random=section.number("random", default=0.0),
             ignore_threshold=section.number("ignore_thresh", default=0.5),

@@ -54,7 +54,7 @@ ACTIVATIONS: Mapping[str, Callable[[Ops[Any], Any], Any]] = {
     "relie": lambda ops, x: ops.leaky_relu(x, 0.01),
     "ramp": lambda ops, x: ops.relu(x) + x * 0.1,
     "leaky": lambda ops, x: ops.leaky_relu(x, 0.1),
-    "revleaky": lambda ops, x: ops.leaky_relu(x, 0.1),              # differs in what learning passes back
+    "revleaky": lambda ops, x: ops.leaky_relu(x, 0.1),              # learns as leaky too, other than in the fork
     "tanh": lambda ops, x: ops.tanh(x),
     "plse": _plse,
     "stair": _stair,

@@ -55,7 +55,7 @@ class Cost(Layer):
 class Crop(Layer):
     """[crop]: the middle of the picture, and unless `noadjust` its values from [0, 1] to [-1, 1] (crop_layer.c).
 
-    While learning the place is random, with a flip, a turn and a change of colour.
+    While learning the place is random, with a flip. Darknet's GPU code also turns pictures and changes their colours.
     """
 
     section = "crop"

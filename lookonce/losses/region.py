@@ -9,9 +9,8 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from lookonce.boxes import iou
-from lookonce.heads.head import finite_exp
+from lookonce.heads.head import FARTHEST, finite_exp
 from lookonce.heads.region import Region
-from lookonce.heads.yolo import FARTHEST
 from lookonce.losses.assign import Slots, best_truths, cell_of, places, shape_iou, take, with_boxes, xyxy_of
 from lookonce.losses.classify import NOWHERE, Family, known_classes, ways
 from lookonce.losses.terms import LossTerms, Moment, Term, half_square, logistic, softmax

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lookonce.errors import DataError
-from lookonce.heads.head import cell_corners, finite_exp, sigmoid
-from lookonce.heads.yolo import FARTHEST, Yolo
+from lookonce.heads.head import FARTHEST, cell_corners, finite_exp, sigmoid
+from lookonce.heads.yolo import Yolo
 from lookonce.losses import assign
 from lookonce.losses.overlap import limited, overlap, overlaps
 from lookonce.losses.terms import LossTerms, Moment, Term, half_square, logistic

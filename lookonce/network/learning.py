@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lookonce.darknet.cfg import Section
+from lookonce.errors import shown, warn
 from lookonce.network.network import Network
+
+# What Darknet or the fork learn by, that is read here without being obeyed: by section.
+IGNORED = {
+    "net": ("center", "notruth", "blur", "gaussian_noise", "mixup", "cutmix", "adversarial_lr", "attention",
+            "dynamic_minibatch", "sequential_subdivisions", "weights_reject_freq"),
+    "yolo": ("objectness_smooth", "iou_thresh_kind", "delta_normalizer", "counters_per_class", "resize"),
+    "dropout": ("dropblock",),
+    "crop": ("angle", "saturation", "exposure", "shift"),
+}  # fmt: skip
+UNSET = {"saturation": "1", "exposure": "1", "delta_normalizer": "1", "iou_thresh_kind": "iou", "resize": "1"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,17 @@ class LayerLearning:
             clip=section.number("clip", default=clip, least=0),
             smooth=section.number("smooth", default=0.0, least=0, most=1),
         )
+
+
+def warn_of_ignored(network: Network) -> None:
+    """Name the options of a cfg that would change how it learns, and do not here."""
+    for section in network.cfg.sections:
+        for key in IGNORED.get("net" if section.name == "network" else section.name, ()):
+            option = section.options.get(key)
+            if option is not None and option.value not in (UNSET.get(key, "0"), f"{UNSET.get(key, '0')}.0"):
+                place = f"{network.cfg.path}:{option.line}"
+                said = f"[{section.name}] {key}={shown(option.value)}"
+                warn(f"{place}: {said} is not obeyed: the network learns without it")
 
 
 def learning_of(network: Network) -> tuple[LayerLearning, ...]:

@@ -14,6 +14,7 @@ import torch
 
 from lookonce import files
 from lookonce.data.batches import Batch
+from lookonce.data.cache import usual_budget
 from lookonce.data.loader import Loader
 from lookonce.data.views import where
 from lookonce.errors import CheckError, DataError, ExitCode, LookonceError, warn
@@ -62,6 +63,7 @@ class Run:
         self.learner = Learner(model, options_of(settings), self.world)
         # Weights that have seen pictures go on where they were, as Darknet's do.
         self.learner.number = self.learner.seen // self.options.batch
+        self._data = fingerprint(data.train)
         self.best: Verdict | None = None
         self.stopped = self.finished = False
         self._judged = int(self.epoch // settings.judge_every)  # how many times `judge_every` epochs
@@ -89,7 +91,7 @@ class Run:
         before, now = facts["around"], self._around
         different = [f"{name} was {before.get(name)} and is {it}" for name, it in now.items() if before.get(name) != it]
         said = [f"{text}: not bit for bit what an unbroken run would learn" for text in different]
-        if facts["data"] != fingerprint(self.data.train):
+        if facts["data"] != self._data:
             said.append(f"{self.data.train.path}: the data are not what they were when the run was stopped")
         return said
 
@@ -197,7 +199,7 @@ class Run:
         plans = (plan for plan in sampler.plans(start) if plan.number % self.world.size == self.world.rank)
         return Loader(
             self.data.train, augmentation_of(network), plans, settings.seed, workers=settings.workers,
-            bad=settings.bad, complain=warn,
+            memory=usual_budget() // self.world.size, bad=settings.bad, complain=warn,
         )  # fmt: skip
 
     def _looked_at(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -286,7 +288,7 @@ class Run:
             "judged": self._judged,
             "average": self._average,
             "finished": self.finished,
-            "data": fingerprint(self.data.train),
+            "data": self._data,
             "around": self._around,
         }
         checkpoint.keep(self.folder.path, arrays, facts)
@@ -393,4 +395,5 @@ def memory_taken(device: torch.device) -> int:
         return 0
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

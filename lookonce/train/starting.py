@@ -27,6 +27,7 @@ from lookonce.layers.convolution import Connected, Local
 from lookonce.losses.network import NetworkLoss
 from lookonce.model import Model, open_network
 from lookonce.network import Network
+from lookonce.network.learning import warn_of_ignored
 from lookonce.train.adapt import AnchorChoice, Recipe, adapt, with_size
 from lookonce.train.datasets import TrainingData, check_kind, check_suits, open_for_training, write_lists
 from lookonce.train.distributed import World
@@ -61,11 +62,11 @@ class Adaptation:
     multi_scale: bool = False
 
 
-def data_of(settings: Settings, names: str | None = None, val: str | None = None) -> TrainingData:
+def data_of(settings: Settings) -> TrainingData:
     """The data that settings name, checked. Raises DataError."""
     return open_for_training(
-        settings.data, split=settings.split, val_split=settings.val_split, val=val or settings.val,
-        format=settings.format, names=names or settings.names, skip_bad=settings.bad == "skip", seed=settings.seed,
+        settings.data, split=settings.split, val_split=settings.val_split, val=settings.val,
+        format=settings.format, names=settings.names, skip_bad=settings.bad == "skip", seed=settings.seed,
     )  # fmt: skip
 
 
@@ -159,6 +160,7 @@ def ready(
     _check_batch(network)
     world.check(network.options.subdivisions)
     NetworkLoss(network)
+    warn_of_ignored(network)
     if device.type == "cpu":
         check_memory(network, device)
     model = start_from(network, pretrained or RANDOM, seed=settings.seed, keep_seen=not clear)

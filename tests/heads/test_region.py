@@ -275,7 +275,7 @@ def test_without_a_location_centres_are_direct_to_the_bit() -> None:
 def test_without_options_anchors_are_half_a_cell_and_classes_twenty() -> None:
     head = network_of("[net]\nchannels=25\nheight=4\nwidth=4\n[region]").heads[0][1]
     assert isinstance(head, Region)
-    assert (head.classes, head.coords, head.anchors, head.max_boxes) == (20, 4, ((0.5, 0.5),), 30)
+    assert (head.classes, head.coords, head.anchors) == (20, 4, ((0.5, 0.5),))
 
 
 @pytest.mark.parametrize(

@@ -260,11 +260,6 @@ def test_what_only_learning_reads_does_not_change_the_boxes() -> None:
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
 
 
-def test_a_truth_list_is_longer_in_the_fork() -> None:
-    assert head_of().max_boxes == 90
-    assert head_of("scale_x_y=1.05").max_boxes == 200
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

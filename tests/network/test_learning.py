@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import network_of
 
-from lookonce.errors import CfgError
-from lookonce.network.learning import LayerLearning, learning_of
+from lookonce.errors import CfgError, LookonceWarning
+from lookonce.network.learning import LayerLearning, learning_of, warn_of_ignored
 
 NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
 CONV = "[convolutional]\nfilters=4\nsize=1\nactivation=linear\n"
@@ -72,3 +72,13 @@ def test_numbers_out_of_range_are_refused_with_their_line(option: str, place: in
 
 def test_smoothing_may_be_all() -> None:
     assert said("smooth=1\n").smooth == 1
+
+
+def test_options_that_learning_does_not_obey_are_named() -> None:
+    """Those that are set to what they are unset say nothing."""
+    text = NET + "mixup=1\ncenter=0\n[crop]\ncrop_width=4\ncrop_height=4\nangle=7\nexposure=1.0\n"
+    network = network_of(text + "[avgpool]\n[softmax]\n")
+    with pytest.warns(LookonceWarning) as said:
+        warn_of_ignored(network)
+    found = [str(each.message).partition(": ")[2].partition(" is not obeyed")[0] for each in said]
+    assert found == ["[net] mixup=1", "[crop] angle=7"]
