@@ -38,14 +38,14 @@ NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?![\w.])")
 # What parser.c reads with atoi, and the least that makes sense of it. All other numbers of the seeds are decimals.
 AT_LEAST_ONE = [
     "batch", "subdivisions", "width", "height", "channels", "filters", "size", "stride", "stride_x", "stride_y",
-    "groups", "dilation", "output", "crop_width", "crop_height", "classes", "num", "side", "max",
+    "groups", "dilation", "output", "crop_width", "crop_height", "classes", "num", "side",
 ]  # fmt: skip
 AT_LEAST_ZERO = ["padding", "max_crop", "group_id"]
 ANY_WHOLE = [
     "layers", "from", "mask", "letter_box", "mosaic", "pad", "batch_normalize", "noadjust", "flip", "softmax", "sqrt",
     "rescore", "bias_match", "absolute", "scale_wh", "new_coords",
 ]  # fmt: skip
-IGNORED = ["mosaic", "absolute"]                    # Darknet reads them, and nothing here depends on them
+IGNORED = ["mosaic", "absolute", "max"]               # Darknet reads them, and nothing here depends on them
 POSITIVE = ["anchors", "temperature", "scale_x_y", "kappa"]
 AT_LEAST_ZERO_DECIMAL = [
     "learning_rate", "momentum", "decay", "saturation", "exposure", "probability", "burn_in", "max_batches",
