@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lookonce.layers.convolution import Connected, Convolution
+from lookonce.layers.binary import Bits, encode
+from lookonce.layers.convolution import Connected, Convolution, bits_of
 from lookonce.layers.normalization import EPSILON, OUTER_EPSILON, BatchNorm
 from lookonce.network import Node
 
@@ -21,8 +22,9 @@ def fold(node: Node, arrays: Arrays, compat: bool) -> tuple[Node, Arrays]:
     [batchnorm] of its own stays, the epsilon worked into its variance.
     """
     layer = node.layer
-    if isinstance(layer, Convolution) and (layer.xnor or (layer.binary and not compat)):
-        arrays = {**arrays, "weights": binarize(arrays["weights"])}
+    bits = bits_of(layer, compat=compat)
+    if bits is not None:
+        arrays = {**arrays, "weights": binarize(arrays["weights"], bits, arrays.get("alpha"))}
     if isinstance(layer, BatchNorm):
         return node, {**arrays, "variance": _deviation(arrays["variance"], compat) ** 2}
     if not (isinstance(layer, Convolution | Connected) and layer.batch_normalize):
@@ -36,11 +38,14 @@ def fold(node: Node, arrays: Arrays, compat: bool) -> tuple[Node, Arrays]:
     return replace(node, layer=replace(layer, batch_normalize=False)), folded
 
 
-def binarize(weights: np.ndarray) -> np.ndarray:
-    """Each filter's weights as plus or minus their mean magnitude (thesis eq. 4.6); 0 counts as negative."""
-    mean = np.abs(weights).mean(axis=tuple(range(1, weights.ndim)), keepdims=True)
-    signed: np.ndarray = np.where(weights > 0, mean, -mean)
-    return signed.astype(np.float32)
+def binarize(weights: np.ndarray, bits: Bits | None = None, learned: np.ndarray | None = None) -> np.ndarray:
+    """Each filter's weights in few bits, by default plus or minus their mean magnitude (thesis eq. 4.6).
+
+    0 counts as negative. `learned` are the alphas (O,) of `alpha=learned`.
+    """
+    coded = encode(weights, bits or Bits(), learned)
+    whole: np.ndarray = coded.codes * coded.alpha
+    return whole.astype(np.float32)
 
 
 def _deviation(variance: np.ndarray, compat: bool) -> np.ndarray:

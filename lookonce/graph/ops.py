@@ -95,6 +95,7 @@ class GraphOps:
         padding: Pair,
         dilation: int = 1,
         groups: int = 1,
+        binary_gradient: bool = False,
     ) -> Value:
         size = [dilation * (side - 1) + 1 for side in weights.shape[2:]]
         plane = [(x.shape[2 + i] + 2 * padding[i] - size[i]) // stride[i] + 1 for i in (0, 1)]
@@ -104,7 +105,7 @@ class GraphOps:
             dilations=[dilation, dilation], group=groups, kernel_shape=list(weights.shape[2:]),
         )  # fmt: skip
 
-    def linear(self, x: Value, weights: Value, bias: Value | None) -> Value:
+    def linear(self, x: Value, weights: Value, bias: Value | None, binary_gradient: bool = False) -> Value:
         inputs = [x, weights] if bias is None else [x, weights, bias]
         return self.node("Gemm", inputs, (BATCH, weights.shape[0]), transB=1)
 
@@ -216,7 +217,11 @@ class GraphOps:
     def minimum(self, x: Value, y: Value) -> Value:
         return self.binary("Min", x, y)
 
-    def sign(self, x: Value) -> Value:
+    def quantize(self, x: Value, bits: int = 1, gradient: str = "darknet") -> Value:
+        if bits > 1:
+            steps = (1 << bits) - 1
+            place = (self.clip(x, -1.0, 1.0) + 1.0) * (steps / 2)
+            return self.floor(place * -1.0 + 0.5) * (-2 / steps) - 1.0
         zero = self.constant(np.array(0, np.float32))
         positive = self.node("Greater", [x, zero], x.shape)
         one, minus = self.constant(np.array(1, np.float32)), self.constant(np.array(-1, np.float32))

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from lookonce.errors import CfgError
 from lookonce.layers.convolution import Convolution
 from lookonce.layers.plain import Crop, Dropout
 from lookonce.model import Model
 from lookonce.network import Network, Node
 from lookonce.network.learning import learning_of
+from lookonce.nn.binary import in_few_bits
 from lookonce.nn.ops import Statistics, TorchOps
 
 ROLLING = ("mean", "variance")  # statistics, not learnt by gradients
@@ -25,11 +25,12 @@ class TorchNetwork(torch.nn.Module):
     """The layers of a Model over torch tensors, computing what its graph computes.
 
     Its parameters are the model's arrays as they are, called by layer and array, `013_weights`; the rolling statistics
-    are buffers. While it learns (`train()`), dropout drops, [crop] crops and flips at random, and batch norm goes by
-    its mini-batch; what it saw is in `statistics` after each forward, for `nn.batchnorm.roll`. That is so as well in
-    layers whose parameters do not learn: as in Darknet, their rolling statistics go on. With `compat` it learns as
-    Darknet's CPU code does, unless the cfg is the fork's: batch norm is its own (nn.batchnorm), and to what a 1 x 1
-    convolution reads nothing flows back from later layers. Raises CfgError for layers of single bits.
+    are buffers. Weights of few bits are made at each forward of the real ones, which learn (nn.binary). While it learns
+    (`train()`), dropout drops, [crop] crops and flips at random, and batch norm goes by its mini-batch; what it saw is
+    in `statistics` after each forward, for `nn.batchnorm.roll`. That is so as well in layers whose parameters do not
+    learn: as in Darknet, their rolling statistics go on. With `compat` it learns as Darknet's CPU code does, unless the
+    cfg is the fork's: batch norm is its own (nn.batchnorm), `binary=1` is ignored, and to what a 1 x 1 convolution
+    reads nothing flows back from later layers. What `xnor=1` hands back is that of Darknet's GPU code all the same.
     """
 
     def __init__(self, model: Model, *, compat: bool = False) -> None:
@@ -45,9 +46,6 @@ class TorchNetwork(torch.nn.Module):
         self._ways: dict[tuple[int, ...], tuple[Node, ...]] = {}
         first = self._first_learning()
         for node, arrays in zip(self.network.nodes, model.weights, strict=True):
-            if isinstance(node.layer, Convolution) and (node.layer.binary or node.layer.xnor):
-                where = f"{self.network.cfg.path}:{node.line}"
-                raise CfgError(f"{where}: {node} has weights of single bits, which cannot be trained here")
             for name, key in self._keys[node.index].items():
                 tensor = torch.from_numpy(np.array(arrays[name], np.float32))
                 if tensor.ndim == 4:
@@ -64,7 +62,7 @@ class TorchNetwork(torch.nn.Module):
         Without `wanted` the network's last layer. Layers that none of them needs are not computed.
         """
         ops = TorchOps(learning=self.training, compat=self.compat)
-        ops.device = pictures.device
+        ops.device, ops.dtype = pictures.device, pictures.dtype
         wanted = tuple(wanted) or (self.network.output.index,)
         outputs: dict[int, Tensor] = {-1: pictures}
         found = {-1: pictures} if -1 in wanted else {}
@@ -108,7 +106,7 @@ class TorchNetwork(torch.nn.Module):
             return F.dropout(xs[0], node.layer.probability)
         if self.training and isinstance(node.layer, Crop):
             return _random_crop(node.layer, xs[0])
-        return node.forward(ops, xs, self.arrays(node))
+        return node.forward(ops, xs, in_few_bits(node, self.arrays(node), self.compat))
 
     def _first_learning(self) -> int:
         """The first layer that learns: Darknet's backward pass ends at the last `stopbackward`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lookonce.layers.normalization import EPSILON
 from lookonce.layers.ops import Pair
+from lookonce.nn import binary
 from lookonce.nn.batchnorm import DarknetBatchNorm, darknet_batch_norm
 
 
@@ -27,14 +28,16 @@ class Statistics(NamedTuple):
 class TorchOps:
     """Every method computes at once. With `learning` batch norm goes by its batch, whose statistics it notes.
 
-    With `compat` batch norm is that of Darknet's CPU code (nn.batchnorm). `new` is what a convolution or batch norm of
-    this layer has just made; whoever runs the layers forgets it before the next.
+    With `compat` batch norm is that of Darknet's CPU code (nn.batchnorm), which makes no gradient of single bits. `new`
+    is what a convolution or batch norm of this layer has just made; whoever runs the layers forgets it before the next.
+    Constants are made on `device`, those with a point of `dtype`.
     """
 
     def __init__(self, *, learning: bool = False, compat: bool = False) -> None:
         self.learning = learning
         self.compat = compat
         self.device = torch.device("cpu")
+        self.dtype = torch.float32
         self.statistics: list[Statistics] = []
         self.new: Tensor | None = None
 
@@ -48,11 +51,17 @@ class TorchOps:
         padding: Pair,
         dilation: int = 1,
         groups: int = 1,
+        binary_gradient: bool = False,
     ) -> Tensor:
-        self.new = F.conv2d(x, weights, bias, stride, padding, dilation, groups)
+        if binary_gradient and not self.compat:
+            self.new = binary.convolve(x, weights, bias, stride, padding, dilation, groups)
+        else:
+            self.new = F.conv2d(x, weights, bias, stride, padding, dilation, groups)
         return self.new
 
-    def linear(self, x: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
+    def linear(self, x: Tensor, weights: Tensor, bias: Tensor | None, binary_gradient: bool = False) -> Tensor:
+        if binary_gradient and not self.compat:
+            return binary.linear(x, weights, bias)
         return F.linear(x, weights, bias)
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
@@ -115,7 +124,8 @@ class TorchOps:
 
     # ------------------------------------------------------------------ elements
     def constant(self, value: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(value)).to(self.device)
+        tensor = torch.from_numpy(np.ascontiguousarray(value))
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
 
     def exp(self, x: Tensor) -> Tensor:
         return x.exp()
@@ -155,8 +165,8 @@ class TorchOps:
     def minimum(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.minimum(x, y)
 
-    def sign(self, x: Tensor) -> Tensor:
-        return torch.where(x > 0, 1.0, -1.0).to(x.dtype)
+    def quantize(self, x: Tensor, bits: int = 1, gradient: str = "darknet") -> Tensor:
+        return binary.few_levels(x, bits, gradient)
 
     def softmax(self, x: Tensor, axis: int) -> Tensor:
         return x.softmax(axis)

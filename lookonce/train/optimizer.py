@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lookonce.errors import CfgError
+from lookonce.layers.convolution import bits_of
 from lookonce.network.options import NetOptions
 from lookonce.nn import TorchNetwork
 
@@ -29,6 +30,11 @@ class Optimizer:
             for node, each in zip(network.network.nodes, network.learning, strict=True)
             for name, tensor in network.arrays(node).items()
             if name == WEIGHTS and each.clip > 0 and tensor.requires_grad
+        ]
+        self._centred = [
+            network.arrays(node)[WEIGHTS]
+            for node in network.network.nodes
+            if (bits := bits_of(node.layer)) and bits.zero_mean and network.arrays(node)[WEIGHTS].requires_grad
         ]
         groups: dict[tuple[float, float], list[Tensor]] = defaultdict(list)
         for node, each in zip(network.network.nodes, network.learning, strict=True):
@@ -56,6 +62,8 @@ class Optimizer:
         self._torch.step()
         self.forget()
         with torch.no_grad():
+            for tensor in self._centred:
+                tensor -= tensor.mean(dim=1, keepdim=True)
             for tensor, limit in self._clips:
                 tensor.clamp_(-limit, limit)
 

@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import model_of, network_of, run_layers
+from conftest import model_of, run_layers
 from drawn_cfgs import drawn
 
 from lookonce import zoo
 from lookonce.engines import open_engine
-from lookonce.errors import CfgError
 from lookonce.graph import build
 from lookonce.layers.convolution import Connected, Local
 from lookonce.model import Model, open_network
@@ -74,9 +73,13 @@ def small(name: str) -> Network:
     return Network.build(cfg.with_options(cfg.sections[0], width=side, height=side))
 
 
-@pytest.mark.parametrize("name", zoo.networks())
+@pytest.mark.parametrize("name", [name for name in zoo.networks() if "xnor" not in name])
 def test_torch_computes_what_the_graph_computes_of_every_network_of_the_zoo(name: str) -> None:
-    """What flows into each head; of a classifier also what flows into its softmax, which hides differences."""
+    """What flows into each head; of a classifier also what flows into its softmax, which hides differences.
+
+    Where inputs become signs rounding decides what is near 0: those networks are compared layer by layer
+    (test_binary_networks.py).
+    """
     model = filled(small(name), seed=1)
     network = model.network
     x = np.random.default_rng(2).random((2, *network.input), np.float32)
@@ -360,13 +363,6 @@ def test_nothing_flows_back_into_what_is_frozen() -> None:
     stop = CONV.replace("activation", "stopbackward=1\nactivation")
     outputs = TorchNetwork(model_of(NET + CONV + stop + CONV)).train()(torch.rand(2, 3, 12, 16), (0, 1, 2))
     assert [outputs[index].requires_grad for index in (0, 1, 2)] == [False, False, True]
-
-
-@pytest.mark.parametrize("option", ["binary=1", "xnor=1"])
-def test_weights_of_single_bits_are_refused(option: str) -> None:
-    model = Model.random(network_of(NET + CONV.replace("activation", f"{option}\nactivation")))
-    with pytest.raises(CfgError, match=r"test.cfg:5: layer 0 \[convolutional\] has weights of single bits"):
-        TorchNetwork(model)
 
 
 def test_other_sizes_are_taken_where_the_layers_take_them() -> None:
