@@ -8,12 +8,14 @@ IMG ?=
 .PHONY: demo test lint clean
 
 $(VENV)/.installed: pyproject.toml
+	@date +%s >.setup
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "set up in $$(($$(date +%s) - $$(cat .setup))) s"; rm .setup
 	@touch $@
 
 demo: $(VENV)/.installed
-	@$(BIN)/python bench/demo.py "$(IMG)"
+	$(BIN)/lookonce demo $(if $(IMG),"$(IMG)")
 
 test: $(VENV)/.installed
 	@$(BIN)/ruff check .
@@ -25,4 +27,4 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .setup predictions.png .mypy_cache .ruff_cache .pytest_cache

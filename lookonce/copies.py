@@ -72,7 +72,7 @@ class Copies:
         number = 1
         while True:
             target = self._folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
-            if target not in self.written and (not os.path.lexists(target) or _is_a_copy(target)):
+            if target not in self.written and (not os.path.lexists(target) or is_a_copy(target)):
                 self.written.append(target)
                 return target
             number += 1
@@ -87,8 +87,8 @@ class _Video(NamedTuple):
     begun: float
 
 
-def _is_a_copy(path: Path) -> bool:
-    """Whether what lies there bears our mark."""
+def is_a_copy(path: Path) -> bool:
+    """Whether what lies there bears our mark: a picture or video that was drawn here."""
     try:
         with files.open_regular(path, InputError) as file:
             head = file.read(NEAR_THE_ENDS)

@@ -26,18 +26,20 @@ LARGEST = 2_000_000_000          # bytes of one ONNX file; its format ends at tw
 TREE_NAME = re.compile(r"\w[\w.-]{0,99}\.tree", re.ASCII)
 
 
-def convert(model: Model, out: Path, *, decoded: bool = False) -> list[str]:
+def convert(model: Model, out: Path, *, decoded: bool = False, half: bool = False) -> list[str]:
     """Write `model` as the suffix of `out` says, and say in lines what was written.
 
-    `.safetensors` is one file; `.onnx` is ONNX; `.weights` Darknet's files: the weights, and beside them the cfg, and
-    names and tree if there are any. Raises DataError for another suffix, or if a file beside the weights would
-    replace another, and what write_onnx raises.
+    `.safetensors` is one file, with `half` of 16-bit weights; `.onnx` is ONNX; `.weights` Darknet's files: the weights,
+    and beside them the cfg, and names and tree if there are any. Raises DataError for another suffix, or if a file
+    beside the weights would replace another, and what write_onnx and onefile.write raise.
     """
     if decoded and out.suffix != ".onnx":
         raise DataError(f"{out}: --decoded is for .onnx only")
+    if half and out.suffix != onefile.SUFFIX:
+        raise DataError(f"{out}: --half is for {onefile.SUFFIX} only")
     if out.suffix == onefile.SUFFIX:
-        onefile.write(out, model)
-        return [f"{out}: cfg, weights, {len(model.names)} names, {model.resize}"]
+        onefile.write(out, model, half=half)
+        return [f"{out}: cfg, {'16-bit ' if half else ''}weights, {len(model.names)} names, {model.resize}"]
     if out.suffix == ".onnx":
         said = write_onnx(out, model, decoded=decoded)
         return [f"{out}: {'boxes, scores and NMS inside' if decoded else 'raw heads'}; checked: {said}"]

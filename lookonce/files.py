@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
+import itertools
 import os
 import platform
 import re
@@ -16,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from lookonce.errors import DataError, LookonceError, warn
+from lookonce.errors import DataError, LookonceError, shown, warn
 
 if sys.platform == "win32":
     import msvcrt
@@ -34,16 +36,24 @@ KINDS_BY_MAGIC = (
     (b"\x89HDF", "an HDF5 file"),
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"II*\0", "a TIFF picture"),
+    (b"MM\0*", "a TIFF picture"),
     (b"%PDF", "a PDF document"),
     (b"<", "an HTML or XML page (was the download an error page?)"),
     (b"{", "a JSON text"),
     (b"[", "a text, perhaps a cfg (are cfg and weights swapped?)"),
     (b"#", "a text, perhaps a cfg (are cfg and weights swapped?)"),
 )
+STILL_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+MOST_NEAR = 500                  # names of a folder that are compared with one that is not there: a list may miss many
 
 
 def kind_of(head: bytes) -> str | None:
     """What a file is that begins with `head`, in words, or None if nothing is recognised."""
+    if head[4:8] == b"ftyp":
+        return "a HEIC or AVIF photo (save it as JPEG)" if head[8:12] in STILL_BRANDS else "a video (MP4 or the like)"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return next((kind for magic, kind in KINDS_BY_MAGIC if start.startswith(magic) or head.startswith(magic)), None)
 
@@ -56,7 +66,7 @@ def open_regular(path: Path, error: type[LookonceError]) -> IO[bytes]:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
-        raise error(f"{path}: no such file") from None
+        raise error(f"{path}: no such file{near(path)}") from None
     except ValueError as problem:                          # a NUL in the name
         raise error(f"{str(path)!r}: not a file name: {problem}") from None
     except OSError as problem:
@@ -67,6 +77,27 @@ def open_regular(path: Path, error: type[LookonceError]) -> IO[bytes]:
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         raise error(f"{path}: is {kind}, wanted a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+def near(path: Path) -> str:
+    """`, did you mean dog.jpg?`: what lies where `path` would lie and is called much like it; nothing if nothing is.
+
+    If there is not even a folder it could lie in, that is said instead.
+    """
+    folder = path.parent
+    try:
+        with os.scandir(folder) as entries:
+            there = {entry.name.lower(): entry.name for entry in itertools.islice(entries, MOST_NEAR)}
+    except FileNotFoundError:
+        return f": there is no folder {shown(str(folder), 200)}{near(folder)}" if folder.name else ""
+    except (OSError, ValueError):
+        return ""
+    stem, name = path.stem[:64].lower(), path.name[:64].lower()
+    # By what stands before the suffix first: two names are not alike because both end in .jpg.
+    alike = set(difflib.get_close_matches(stem, {Path(each).stem for each in there}, n=8))
+    same = [each for each in there if Path(each).stem == stem]
+    close = difflib.get_close_matches(name, [each for each in there if Path(each).stem in alike], n=1) or same
+    return f", did you mean {shown(str(folder / there[close[0]]), 200)}?" if close else ""
 
 
 def exists(path: str | Path) -> bool:
@@ -112,7 +143,9 @@ def resolve_inside(
     except (OSError, ValueError, RuntimeError) as problem:   # a loop of links, a NUL, a name too long
         raise error(f"{where}: names {named[:80]!r}, which is no usable path: {problem}") from None
     tried = ", ".join(str(root / named) for root in roots)
-    raise error(f"{where}: names {named!r}, which is not there (tried {tried})")
+    # A file is not to ask what lies elsewhere.
+    hint = "" if ".." in Path(named).parts else near(roots[0] / named)
+    raise error(f"{where}: names {named!r}, which is not there (tried {tried}){hint}")
 
 
 def make_folder(path: Path) -> None:
@@ -122,7 +155,8 @@ def make_folder(path: Path) -> None:
     except FileExistsError:
         raise DataError(f"{path}: is a file, wanted a folder: give another name") from None
     except (OSError, ValueError) as problem:
-        raise DataError(f"{path}: no such folder can be made: {getattr(problem, 'strerror', problem)}") from None
+        reason = getattr(problem, "strerror", problem)
+        raise DataError(f"{path}: no such folder can be made: {reason}: give another name") from None
 
 
 @contextlib.contextmanager
@@ -135,7 +169,7 @@ def write_atomically(path: Path, *, keep: Callable[[], bool] | None = None) -> I
     """
     path = _writable(path)
     if path.exists() and not path.is_file():
-        with path.open("wb") as device:                     # /dev/null, a pipe: written to, never replaced
+        with _naming(path), path.open("wb") as device:      # /dev/null, a pipe: written to, never replaced
             yield device
         return
     make_folder(path.parent)
@@ -143,10 +177,10 @@ def write_atomically(path: Path, *, keep: Callable[[], bool] | None = None) -> I
     try:
         file = temporary.open("xb")
     except OSError as problem:
-        raise DataError(f"{path}: cannot be written: {problem.strerror}") from None
+        raise DataError(f"{path}: cannot be written: {problem.strerror}: give another name") from None
     try:
         failure: BaseException | None = None
-        with file:
+        with _naming(path), file:
             if path.exists():
                 temporary.chmod(stat.S_IMODE(path.stat().st_mode))
             try:
@@ -164,6 +198,17 @@ def write_atomically(path: Path, *, keep: Callable[[], bool] | None = None) -> I
             raise failure
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What the system refuses to write in the body bears the name of `path`, since it tells none itself."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.filename is None and problem.errno in NO_ROOM:
+            problem.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager

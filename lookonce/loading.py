@@ -12,10 +12,11 @@ from lookonce.engines.options import is_count
 from lookonce.errors import CfgError, shown
 from lookonce.model import open_model
 from lookonce.runner import Compat, ResizeChoice
+from lookonce.zoo import DEFAULT
 
 
 def load(
-    model: str | Path,
+    model: str | Path = DEFAULT,
     weights: str | Path | None = None,
     names: str | Path | Sequence[str] | None = None,
     *,
@@ -33,11 +34,12 @@ def load(
 ) -> Detector | Classifier:
     """A Detector, or a Classifier, whichever the network is.
 
-    `model` is a zoo network's name, a cfg, or a one-file model; `weights` a Darknet file, `FILE:N` or `random`;
-    `names` a file, a list of the zoo (`coco`) or a sequence. `size` is another input size in pixels, the side of a
-    square or (width, height). Files that the cfg names are looked for nearby, or anywhere with `allow_paths`;
-    `allow_nonfinite` takes weights that hold NaN or infinity. The rest is as in Detector and Classifier; a classifier
-    has no `threshold`, `nms` and `hierarchy`. Raises CfgError, WeightsError, DataError or EngineError.
+    `model` is a zoo network's name, a cfg, or a one-file model, the detector in the box if none is named; `weights` a
+    Darknet file, `FILE:N` or `random`; `names` a file, a list of the zoo (`coco`) or a sequence. `size` is another
+    input size in pixels, the side of a square or (width, height). Files that the cfg names are looked for nearby, or
+    anywhere with `allow_paths`; `allow_nonfinite` takes weights that hold NaN or infinity. The rest is as in Detector
+    and Classifier; a classifier has no `threshold`, `nms` and `hierarchy`. Raises CfgError, WeightsError, DataError or
+    EngineError.
     """
     opened = open_model(
         model, weights, names, size=_sides(size), allow_paths=allow_paths, allow_nonfinite=allow_nonfinite

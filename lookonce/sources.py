@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from lookonce import pictures
+from lookonce import files, pictures
 from lookonce.darknet.lists import read_image_list
 from lookonce.errors import DataError, EngineError, ExitCode, InputError
 from lookonce.shapes import UInt8
@@ -18,6 +20,7 @@ from lookonce.video.frames import Video, is_live, is_video
 
 STDIN = "-"
 MAX_STDIN = pictures.MAX_BYTES
+LISTS = (".txt", ".list")
 
 
 class Still(NamedTuple):
@@ -89,7 +92,8 @@ class Reading:
                 self.read += 1
                 yield View(item.name, picture)
         except (InputError, EngineError) as problem:        # what reads videos may not be installed
-            self.fail(problem)
+            is_list = isinstance(item, Still) and item.data is None and item.name.lower().endswith(LISTS)
+            self.fail(InputError(f"{problem}; @{item.name} takes the pictures that it lists") if is_list else problem)
 
     def _frames(self, item: Moving) -> Iterator[View]:
         with Video(item.name) as video:
@@ -129,13 +133,25 @@ def expand(source: str) -> Iterator[Still | Moving]:
             yield Still(str(path))
     elif glob.has_magic(source) and not Path(source).exists():
         matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
-        files = [match for match in matches if Path(match).is_file() and _is_readable(match)]
-        if not files:
-            raise InputError(f"{source}: matches no picture and no video")
-        for match in files:
+        readable = [match for match in matches if Path(match).is_file() and _is_readable(match)]
+        if not readable:
+            raise InputError(f"{source}: matches no picture and no video{_around(source)}")
+        for match in readable:
             yield _one(match)
     else:
         yield _one(source)
+
+
+def _around(pattern: str) -> str:
+    """What there is instead, where a pattern looks."""
+    plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    folder = Path(*plain)
+    if not folder.is_dir():
+        return f": there is no folder {folder}{files.near(folder)}"
+    names = (path.name for path in itertools.islice(folder.iterdir(), files.MOST_NEAR))
+    kinds = Counter(Path(name).suffix.lower() for name in names if _is_readable(name))
+    there = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"; {'this folder' if not plain else folder} holds {there or 'none'}"
 
 
 def _one(path: str) -> Still | Moving:

@@ -8,7 +8,7 @@ columns and leaves the rest of a line alone (tree.c); a third column, if there i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from lookonce import files
-from lookonce.errors import DataError
+from lookonce.errors import DataError, nearest, shown
 from lookonce.shapes import Bool, Float32, Int64, Real
 
 MAX_BYTES = 256 << 20
-LINE = re.compile(r"(\S+)[ \t]+(-1|[0-9]{1,9})(?:[ \t]+([^ \t].*))?")
+# Id, parent and name; or else the whole line, which is no node.
+LINES = re.compile(r"^(?:(\S+)[ \t]+(-1|[0-9]{1,9})(?:[ \t]+([^ \t\n].*))?|(.*))$", re.MULTILINE)
+BETWEEN = re.compile(r"[\s_-]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,36 +40,24 @@ class WordTree:
     @classmethod
     def read(cls, path: Path) -> WordTree:
         """The tree in a Darknet tree file. Raises DataError with the line of the first fault."""
-        data = files.read_bytes(path, MAX_BYTES, DataError).removeprefix(b"\xef\xbb\xbf")
-        try:
-            lines = data.decode().splitlines()
-        except UnicodeDecodeError as problem:
-            raise DataError(f"{path}: byte {problem.start:,} is not UTF-8, wanted one `id parent` a line") from None
-        return cls.parse(lines, str(path))
+        return cls.parse(read_lines(path), str(path))
 
     @classmethod
     def parse(cls, lines: Iterable[str], path: str = "<tree>") -> WordTree:
         """The tree in the lines of a tree file; `path` only names it in messages. Raises DataError."""
-        ids: list[str] = []
-        names: list[str] = []
-        parents: list[int] = []
-        seen: set[int] = set()
-        for number, line in enumerate(lines):
-            found = LINE.fullmatch(line.rstrip(" \t"))
-            if found is None:
-                raise DataError(f"{path}:{number + 1}: {line[:40]!r} is not `id parent`, the parent a line or -1")
-            parent = int(found[2])
-            if parent >= number:
-                raise DataError(f"{path}:{number + 1}: parent {parent} does not stand before its child {number}")
-            if (not parents or parents[-1] != parent) and parent in seen:
-                raise DataError(f"{path}:{number + 1}: the children of node {parent} do not stand together")
-            seen.add(parent)
-            ids.append(found[1])
-            names.append(found[3] or found[1])
-            parents.append(parent)
-        if not ids:
+        rows, bad = split_lines(lines)
+        unread = rows[bad[0]][3] if bad else ""
+        rows = rows[: bad[0]] if bad else rows
+        parent = np.array([int(row[1]) for row in rows], np.int64)
+        number, problem = _first_fault(parent)
+        if number < len(rows):
+            raise DataError(f"{path}:{number + 1}: {problem}")
+        if bad:
+            raise DataError(f"{path}:{bad[0] + 1}: {unreadable(unread)}")
+        if not rows:
             raise DataError(f"{path}: holds no node, wanted one `id parent` a line")
-        return cls(tuple(ids), tuple(names), np.array(parents, np.int64))
+        ids = tuple([row[0] for row in rows])
+        return cls(ids, tuple([row[2] or row[0] for row in rows]), parent)
 
     def to_lines(self) -> list[str]:
         """The lines of a tree file that `parse` gives back."""
@@ -105,8 +95,10 @@ class WordTree:
     def depth(self) -> Int64[np.ndarray, " K"]:
         """How many nodes lie between each node and the top, itself included: 1 at the roots."""
         depth = np.ones(len(self), np.int64)
-        for start, size in zip(self.starts[1:].tolist(), self.sizes[1:].tolist(), strict=True):
-            depth[start : start + size] = depth[self.parent[start]] + 1
+        above = self.parent                         # twice as far up at every turn
+        while (has := above >= 0).any():
+            depth[has] += depth[above[has]]
+            above = np.where(has, above[above], -1)
         return depth
 
     def path(self, node: int) -> list[int]:
@@ -115,6 +107,63 @@ class WordTree:
         while self.parent[nodes[-1]] >= 0:
             nodes.append(int(self.parent[nodes[-1]]))
         return nodes[::-1]
+
+    def ancestors(self, nodes: Int64[np.ndarray, " N"]) -> Bool[np.ndarray, "N K"]:
+        """Which nodes lie on the way from a root down to each of `nodes`, both ends included."""
+        mask = np.zeros((len(nodes), len(self)), bool)
+        rows = np.arange(len(nodes))
+        while len(rows):
+            mask[rows, nodes] = True
+            nodes = self.parent[nodes]
+            rows, nodes = rows[nodes >= 0], nodes[nodes >= 0]
+        return mask
+
+    def at_depth(self, nodes: Int64[np.ndarray, " N"], depth: int) -> Int64[np.ndarray, " N"]:
+        """The ancestor of each node at a `depth`, 1 for its root; the node itself if it does not lie so deep.
+
+        -1, which is no node, stays. `depth` is at least 1.
+        """
+        nodes = nodes.copy()
+        while (deeper := (nodes >= 0) & (self.depth[nodes] > depth)).any():
+            nodes[deeper] = self.parent[nodes[deeper]]
+        return nodes
+
+    # ------------------------------------------------------------------ names
+    def find(self, name: str) -> tuple[int, ...]:
+        """The nodes that `name` means: the one of this id, else all of this name but for case, blanks, `_` and `-`."""
+        return self._numbers.get(name) or tuple(self._called.get(plain(name), ()))
+
+    def subset(self, names: Sequence[str]) -> Subset:
+        """Some classes of the tree, by ids or names. A name that several nodes have is all of them.
+
+        Raises DataError for a name that no node has, and for two that are one node.
+        """
+        own = np.full(len(self), -1, np.int64)
+        tops: list[Int64[np.ndarray, " M"]] = []
+        for number, name in enumerate(names):
+            nodes = self.find(name)
+            if not nodes:
+                raise DataError(f"no node of the tree is called {shown(name)}{nearest(plain(name), self._called)}")
+            for node in nodes:
+                if own[node] >= 0:
+                    other = shown(names[int(own[node])])
+                    raise DataError(f"{shown(name)} and {other} are the same node of the tree, {self.ids[node]}")
+            own[list(nodes)] = number
+            tops.append(np.array([node for node in nodes if (own[self.path(node)[:-1]] != number).all()], np.int64))
+        for level in self._levels[1:]:
+            own[level] = np.where(own[level] >= 0, own[level], own[self.parent[level]])
+        return Subset(tuple(names), tuple(tops), own)
+
+    @cached_property
+    def _numbers(self) -> dict[str, tuple[int, ...]]:
+        return {id: (node,) for node, id in reversed(list(enumerate(self.ids)))}
+
+    @cached_property
+    def _called(self) -> dict[str, list[int]]:
+        called: dict[str, list[int]] = {}
+        for node, name in enumerate(self.names):
+            called.setdefault(plain(name), []).append(node)
+        return called
 
     # ------------------------------------------------------------------ probabilities
     def softmax(self, logits: Real[np.ndarray, "N K"]) -> Float32[np.ndarray, "N K"]:
@@ -133,14 +182,14 @@ class WordTree:
         return product
 
     def descend(
-        self, logits: Real[np.ndarray, "N K"], threshold: float, *, compat: bool = False
+        self, logits: Real[np.ndarray, "N K"], threshold: float, *, compat: bool = False, deepest: int | None = None
     ) -> tuple[Int64[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """Walk down from the roots, always to the likeliest child, while the node is likely enough.
 
         Returns the node where each row stops and that node's own probability. A child is entered if its own
         probability passes `threshold`; with `compat`, if the product of the own probabilities of all nodes on the way
-        does, as in Darknet (tree.c, hierarchy_top_prediction). The likeliest root is the answer even below it. Only
-        the sets of siblings that are visited are ever computed.
+        does, as in Darknet (tree.c, hierarchy_top_prediction). The likeliest root is the answer even below it. No node
+        deeper than `deepest` is entered, 1 for the roots. Only the sets of siblings that are visited are computed.
         """
         count = len(logits)
         node = np.full(count, -1, np.int64)
@@ -148,7 +197,9 @@ class WordTree:
         walked = np.ones(count, np.float32)         # Darknet's product of own probabilities
         active = np.arange(count)
         group = np.zeros(count, np.int64)
-        while len(active):
+        depth = 0
+        while len(active) and depth != deepest:
+            depth += 1
             size = self.sizes[group]
             slot = np.arange(size.max())
             inside = slot < size[:, None]                                         # (A, S)
@@ -173,4 +224,78 @@ class WordTree:
 
     @cached_property
     def _levels(self) -> list[Int64[np.ndarray, " L"]]:
-        return [np.flatnonzero(self.depth == d) for d in range(1, int(self.depth.max()) + 1)]
+        order = np.argsort(self.depth, kind="stable")
+        return np.split(order, np.searchsorted(self.depth[order], np.arange(2, int(self.depth.max()) + 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """C classes chosen from a tree; of two that are one below the other both count.
+
+    `nodes` are the nodes of each class, without those below another of its own. `own` is the class at or above each
+    node of the tree, the deepest if there are several, -1 if there is none.
+    """
+
+    names: tuple[str, ...]
+    nodes: tuple[Int64[np.ndarray, " M"], ...]
+    own: Int64[np.ndarray, " K"]
+
+    def probability(self, absolute: Float32[np.ndarray, "N K"]) -> Float32[np.ndarray, "N C"]:
+        """Each class's probability: the sum over its nodes, which exclude one another, of their own probabilities."""
+        total = np.zeros((len(absolute), len(self.nodes)), np.float32)
+        for number, nodes in enumerate(self.nodes):
+            total[:, number] = absolute[:, nodes].sum(axis=1)
+        return total
+
+    def of(self, nodes: Int64[np.ndarray, " N"]) -> Int64[np.ndarray, " N"]:
+        """The class that each node is one of, e.g. a dog for where `descend` stopped at a terrier; -1 for none."""
+        return np.where(nodes >= 0, self.own[nodes], -1)
+
+
+def plain(name: str) -> str:
+    """A name without what people write differently: case, and blanks, underscores or hyphens between its words."""
+    return BETWEEN.sub(" ", name.casefold()).strip()
+
+
+# ---------------------------------------------------------------------- lines
+def read_lines(path: Path) -> list[str]:
+    """The lines of a tree file. Raises DataError if it is no text."""
+    data = files.read_bytes(path, MAX_BYTES, DataError).removeprefix(b"\xef\xbb\xbf")
+    try:
+        return data.decode().splitlines()
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{path}: byte {problem.start:,} is not UTF-8, wanted one `id parent` a line") from None
+
+
+def split_lines(lines: Iterable[str]) -> tuple[list[tuple[str, str, str, str]], list[int]]:
+    """Id, parent and name of each line of a tree file, and the numbers, from 0, of the lines that are no node.
+
+    Of these there are no id, parent and name but, as the last, the line.
+    """
+    texts = [line.rstrip(" \t") for line in lines]
+    whole = "\n".join(texts)
+    if whole.count("\n") >= max(len(texts), 1):               # no file has a line that holds an end of a line
+        whole = "\n".join(["" if "\n" in text else text for text in texts])
+    rows = LINES.findall(whole) if texts else []
+    return rows, [number for number, row in enumerate(rows) if not row[0]]
+
+
+def unreadable(line: str) -> str:
+    """What is wrong with a line that is no node."""
+    return f"{line[:40]!r} is not `id parent`, the parent a line or -1"
+
+
+def _first_fault(parent: Int64[np.ndarray, " K"]) -> tuple[int, str]:
+    """The first node that does not stand where it should, and why; K if all do."""
+    number = np.arange(len(parent))
+    late = np.flatnonzero(parent >= number)
+    starts = np.flatnonzero(np.diff(parent, prepend=-2))
+    _, first = np.unique(parent[starts], return_index=True)
+    again = np.delete(starts, first)
+    node = min([*late[:1].tolist(), *again[:1].tolist()], default=len(parent))
+    if node == len(parent):
+        return node, ""
+    owner = int(parent[node])
+    if owner >= node:
+        return node, f"parent {owner} does not stand before its child {node}"
+    return node, f"the children of node {owner} do not stand together"

@@ -137,6 +137,38 @@ def special(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
+    ("named", "says"),
+    [("doog.jpg", ", did you mean dog.jpg?"), ("DOG.JPG", ", did you mean dog.jpg?"),
+     ("dog.jpeg", ", did you mean dog.jpg?"), ("my.cgf", ", did you mean My.cfg?"), ("cat.jpg", ""), ("q", ""),
+     ("phots", ", did you mean photos?"), ("photos/eagel.png", ", did you mean photos/eagle.png?"),
+     ("fotos/a.png", ": there is no folder fotos, did you mean photos?"), ("x/y/z", ": there is no folder x/y: "),
+     ("dog.jpg/a", ""), ("a\0b", ""), ("a" * 5000, "")],
+)  # fmt: skip
+def test_what_is_missing_is_told_what_is_called_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, says: str
+) -> None:
+    """By what stands before the suffix too: two names are not alike because both end in .jpg."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in ("dog.jpg", "My.cfg", "photos/eagle.png"):
+        (tmp_path / name).touch()
+    assert files.near(Path(named)).startswith(says)
+    assert bool(says) == bool(files.near(Path(named)))
+
+
+def test_a_file_that_is_named_elsewhere_is_not_told_what_lies_there(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").touch()
+    (tmp_path / "in").mkdir()
+    for named, hint in (("secrat.txt", ""), ("../secrat.txt", "")):
+        with pytest.raises(DataError) as refused:
+            files.resolve_inside(named, tmp_path / "in" / "my.data", DataError)
+        assert str(refused.value).endswith(f"){hint}")
+    (tmp_path / "in" / "my.names").touch()
+    with pytest.raises(DataError, match=r"did you mean .*in/my\.names\?$"):
+        files.resolve_inside("my.nams", tmp_path / "in" / "my.data", DataError)
+
+
+@pytest.mark.parametrize(
     ("kind", "words"),
     [("folder", "a folder"), ("pipe", "a pipe"), ("device", "device"), ("link to a device", "device"),
      ("loop", "cannot be opened"), ("missing", "no such file"), ("in a file", "cannot be opened"),

@@ -34,12 +34,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zoo": {"darknet"},
     "model": {"network", "layers", "heads", "darknet", "wordtree", "zoo"},
     "summary": {"network", "layers", "darknet"},
+    "surroundings": {"zoo", "engines", "detector", "model", "network", "darknet", "data"},
     "graph": {"model", "network", "layers", "heads"},
     "engines": {"graph", "model", "heads"},
     "runner": {"engines", "graph", "model", "pictures"},
     "detector": {"runner", "engines", "model", "heads", "boxes", "detections"},
     "classifier": {"runner", "engines", "model", "wordtree"},
-    "loading": {"detector", "classifier", "runner", "engines", "model"},
+    "loading": {"detector", "classifier", "runner", "engines", "model", "zoo"},
     "benchmark": {"detector", "runner", "engines", "graph", "model", "pictures"},
     "exporting": {"engines", "graph", "model", "heads", "boxes", "darknet"},
     "video": {"pictures"},
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": {"detections"},
     "copies": {"detections", "draw", "sources", "video"},
     "data": {"truth", "pictures", "darknet", "boxes", "wordtree", "draw", "detections"},        # never a network
+    "trees": {"wordtree", "darknet", "data", "truth"},                                          # never a network
     "evaluate": {"detections", "truth", "boxes", "wordtree"},                                   # never a network
     "report": {"evaluate", "draw", "pictures", "detections", "truth"},
     "exam": {"detector", "classifier", "data", "evaluate", "report", "pictures", "detections"},

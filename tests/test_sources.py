@@ -119,6 +119,30 @@ def test_a_list_names_a_source_a_line() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [("photos/*.jpg", "photos/*.jpg: matches no picture and no video; photos holds 1 .mp4, 2 .png"),
+     ("*.jpg", "*.jpg: matches no picture and no video; this folder holds none"),
+     ("fotos/*.jpg", "fotos/*.jpg: matches no picture and no video: there is no folder fotos, did you mean photos?")],
+)  # fmt: skip
+def test_a_pattern_that_matches_nothing_is_told_what_is_there(pattern: str, says: str) -> None:
+    Path("photos").mkdir()
+    for name in ("a.png", "B.PNG", "clip.mp4", "notes.md"):
+        (Path("photos") / name).touch()
+    with pytest.raises(InputError) as refused:
+        list(expand(pattern))
+    assert str(refused.value) == says
+
+
+def test_a_list_without_its_sign_is_told_of_it() -> None:
+    Path("mine.txt").write_text(picture("a.jpg"))
+    said: list[str] = []
+    assert [view.name for view in Reading(["mine.txt", "@mine.txt"], said.append)] == ["a.jpg"]
+    assert [line.partition("; ")[2] for line in said] == [
+        "wanted JPEG, PNG, WebP or BMP; @mine.txt takes the pictures that it lists"
+    ]
+
+
 @pytest.mark.parametrize(("content", "says"), [(None, "no such file"), ("", "no path"), ("\n \n", "no path")])
 def test_a_list_that_names_nothing_is_told(content: str | None, says: str) -> None:
     if content is not None:

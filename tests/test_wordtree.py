@@ -145,6 +145,11 @@ def test_a_tree_file_reads_the_same_whatever_its_line_ends(tmp_path: Path, end: 
         (["a -1", "b " + "0" * 5000], [":2:"]),
         (["a -1", "b " + "9" * 5000], [":2:"]),
         (["x" * 100_000], [":1:"]),
+        (["a -1\nb 0"], [":1:"]),
+        (["a -1", "b 0 x\ny", "c 0"], [":2:"]),
+        (["a -1", "b 9", "c"], [":2:", "parent 9"]),                                # the first of two faults
+        (["a -1", "c", "b 9"], [":2:", "'c'"]),
+        (["a -1", "b 0", "c 1", "d 0", "e 9"], [":4:", "together"]),
     ],
 )
 def test_a_fault_is_named_with_its_line(lines: list[str], words: list[str]) -> None:
@@ -167,6 +172,25 @@ def test_a_long_line_is_read_in_time_that_grows_with_it_only() -> None:
     tree = WordTree.parse(["a -1 x" + " " * 32_000 + "y"])
     assert time.process_time() - begun < 0.2
     assert len(tree.names[0]) == 32_002
+
+
+def test_a_million_nodes_are_read_in_two_seconds() -> None:
+    """Seconds of the processor, so that others at work do not count."""
+    count = 1_000_000
+    parent = np.minimum(np.arange(count) // 5 - 1, np.arange(count) - 1)
+    lines = [f"n{node:08} {over} name {node}" for node, over in enumerate(parent.tolist())]
+    begun = time.process_time()
+    tree = WordTree.parse(lines)
+    assert time.process_time() - begun < 2
+    assert (tree.ids[-1], tree.names[-1], tree.parent[-1]) == ("n00999999", "name 999999", 199_998)
+    assert np.array_equal(tree.parent, parent)
+
+
+def test_a_line_of_a_hundred_thousand_nodes_has_its_depths_soon() -> None:
+    tree = WordTree.parse([f"n{node} {node - 1}" for node in range(100_000)])
+    begun = time.process_time()
+    assert np.array_equal(tree.depth, np.arange(1, 100_001))
+    assert time.process_time() - begun < 1
 
 
 # ---------------------------------------------------------------------- shape
@@ -268,6 +292,93 @@ def test_a_node_is_entered_above_the_threshold_not_at_it_and_a_root_in_any_case(
     assert nodes.tolist() == [1]
 
 
+@every_tree
+@pytest.mark.parametrize("deepest", [1, 2, 3, 9])
+def test_the_way_down_may_end_at_a_depth(tree: WordTree, deepest: int) -> None:
+    logits = np.random.default_rng(len(tree)).normal(0, 4, (20, len(tree))).astype(np.float32)
+    whole, _ = tree.descend(logits, 0.05)
+    nodes, own = tree.descend(logits, 0.05, deepest=deepest)
+    for row in range(20):
+        way = tree.path(int(whole[row]))
+        assert nodes[row] == way[:deepest][-1]
+        assert own[row] == pytest.approx(absolute(tree, logits[row])[int(nodes[row])], rel=1e-4)
+
+
+# ---------------------------------------------------------------------- ancestors and chosen classes
+@every_tree
+def test_ancestors_are_the_nodes_of_the_path(tree: WordTree) -> None:
+    nodes = np.arange(len(tree))[::-1].copy()
+    mask = tree.ancestors(nodes)
+    for row, node in enumerate(nodes.tolist()):
+        assert np.flatnonzero(mask[row]).tolist() == sorted(tree.path(node))
+    assert tree.ancestors(np.zeros(0, np.int64)).shape == (0, len(tree))
+
+
+@every_tree
+def test_the_ancestor_at_a_depth_is_that_place_of_the_path(tree: WordTree) -> None:
+    nodes = np.append(np.arange(len(tree)), -1)
+    for depth in (1, 2, 3, 50):
+        found = tree.at_depth(nodes, depth)
+        assert found[:-1].tolist() == [tree.path(node)[:depth][-1] for node in range(len(tree))]
+        assert found[-1] == -1
+
+
+def test_a_node_is_found_by_id_first_and_by_name_whatever_its_case_and_blanks() -> None:
+    tree = WordTree.parse(["n1 -1 Red_Fox", "n2 -1 red  fox", "fox -1 n1", "b -1"])
+    assert tree.find("n1") == (0,)
+    assert tree.find("RED-FOX") == (0, 1)
+    assert tree.find("fox") == (2,)
+    assert tree.find("B") == (3,)
+    assert tree.find("wolf") == ()
+
+
+CRANES = WordTree.parse(
+    [
+        "n0 -1 bird", "n1 -1 tool", "n2 0 crane", "n3 0 owl", "n4 1 crane", "n5 1 saw", "n6 4 crane", "n7 4 derrick",
+        "n8 2 pug",
+    ]
+)  # fmt: skip
+
+
+def test_the_probability_of_a_name_is_the_sum_over_its_nodes_each_counted_once() -> None:
+    """n6 is a crane under a crane: what it has is in n4 already. crane is .6 x .5 + .4 x .25, of which n6 is a part."""
+    given = np.array([[0.6, 0.4, 0.5, 0.5, 0.25, 0.75, 0.9, 0.1, 1]], np.float32)
+    chosen = CRANES.subset(["crane", "n3", "Tool"])
+    assert [nodes.tolist() for nodes in chosen.nodes] == [[2, 4], [3], [1]]
+    assert chosen.probability(CRANES.absolute(given))[0] == pytest.approx([0.4, 0.3, 0.4])
+
+
+def test_a_node_is_one_of_the_nearest_chosen_class_above_it() -> None:
+    chosen = CRANES.subset(["bird", "crane"])
+    assert chosen.own.tolist() == [0, -1, 1, 0, 1, -1, 1, 1, 1]
+    assert chosen.of(np.array([8, 3, 5, -1, 7])).tolist() == [1, 0, -1, -1, 1]
+    assert chosen.of(np.zeros(0, np.int64)).tolist() == []
+
+
+@every_tree
+def test_chosen_classes_are_those_of_loops(tree: WordTree) -> None:
+    rng = random.Random(len(tree))
+    picked = rng.sample(range(len(tree)), rng.randint(0, len(tree)))
+    chosen = tree.subset([tree.ids[node] for node in picked])
+    logits = np.random.default_rng(len(tree)).normal(0, 2, (3, len(tree))).astype(np.float32)
+    probability = chosen.probability(tree.absolute(tree.softmax(logits)))
+    assert probability.shape == (3, len(picked))
+    for row in range(3):
+        assert np.allclose(probability[row], [absolute(tree, logits[row])[node] for node in picked], rtol=1e-4)
+    for node in range(len(tree)):
+        above = [each for each in tree.path(node) if each in picked]
+        assert chosen.own[node] == (picked.index(above[-1]) if above else -1)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"), [(["bird", "owll"], ["owll", "did you mean owl?"]), (["crane", "bird", "n4"], ["n4 and crane"])]
+)
+def test_a_name_that_is_nowhere_or_chosen_twice_is_refused(names: list[str], words: list[str]) -> None:
+    with pytest.raises(DataError) as refused:
+        CRANES.subset(names)
+    assert all(word in str(refused.value) for word in words)
+
+
 # ---------------------------------------------------------------------- YOLO9000's tree
 @pytest.fixture(scope="session")
 def lists(shared: Path) -> Path:
@@ -303,3 +414,25 @@ def test_the_tree_in_the_zoo_is_darknets_with_its_names(lists: Path) -> None:
 def test_as_many_classes_of_a_dataset_are_leaves_as_darknets_maps_say(lists: Path, name: str, leaves: int) -> None:
     tree = WordTree.read(lists / "9k.tree")
     assert tree.leaf[list(read_map(lists / name, len(tree)))].sum() == leaves
+
+
+@pytest.mark.shared
+def test_the_tree_of_9000_classes_is_written_as_it_was_byte_for_byte(lists: Path) -> None:
+    lines = WordTree.read(lists / "9k.tree").to_lines()
+    assert "".join(f"{line}\n" for line in lines).encode() == (lists / "9k.tree").read_bytes()
+
+
+@pytest.mark.shared
+def test_probabilities_of_9000_classes_are_those_of_a_product_over_each_path(lists: Path) -> None:
+    """All 9,418 nodes, each by its own way down from a root."""
+    tree = WordTree.read(lists / "9k.tree")
+    given = tree.softmax(np.random.default_rng(0).normal(0, 3, (2, len(tree))).astype(np.float32))
+    own = tree.absolute(given)
+    parent = tree.parent.tolist()
+    for row, values in enumerate(given.astype(float).tolist()):
+        for node in range(len(tree)):
+            product, at = 1.0, node
+            while at >= 0:
+                product *= values[at]
+                at = parent[at]
+            assert abs(own[row, node] - product) < 1e-6

@@ -26,7 +26,7 @@ class PrecisionChoice(StrEnum):
 
 
 def bench(
-    model: options.ModelName = "yolov3-tiny",
+    model: options.ModelName = options.DEFAULT_MODEL,
     weights: options.Weights = None,
     size: options.Size = None,
     engine: Annotated[

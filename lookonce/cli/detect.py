@@ -18,7 +18,7 @@ FormatName = Literal["table", "json", "jsonl", "csv", "coco", "voc", "darknet"]
 
 def detect(
     sources: options.Sources,
-    model: options.ModelName = "yolov3-tiny",
+    model: options.ModelName = options.DEFAULT_MODEL,
     weights: options.Weights = None,
     names: options.Names = None,
     size: options.Size = None,

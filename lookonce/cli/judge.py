@@ -48,7 +48,7 @@ TheirNames = Annotated[
 
 def val(
     data: Data,
-    model: options.ModelName = "yolov3-tiny",
+    model: options.ModelName = options.DEFAULT_MODEL,
     weights: options.Weights = None,
     names: options.Names = None,
     split: options.Split = None,
@@ -208,6 +208,7 @@ def _exam(dataset: Dataset, protocol: str, names: str | None, map_file: Path | N
 
     theirs: tuple[str, ...] = ()
     if names is not None:
+        options.check_names(names)
         known = zoo.name_lists()
         theirs = known[names] if names in known and not Path(names).is_file() else read_names(Path(names))
     chosen: Any = usual_protocol(dataset) if protocol == "auto" else protocol

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 import signal
 import sys
 import warnings
@@ -14,9 +12,9 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.exceptions import TyperException
 
-from lookonce import __version__
-from lookonce.cli import bench, classify, darknet, data, detect, judge, model, train
-from lookonce.errors import ExitCode, LookonceError, LookonceWarning, nearest, shown
+from lookonce import __version__, files
+from lookonce.cli import bench, classify, darknet, data, demo, detect, doctor, judge, model, train, tree, usage
+from lookonce.errors import ExitCode, LookonceError, LookonceWarning, shown
 
 app = typer.Typer(
     name="lookonce",
@@ -25,17 +23,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-app.command("detect")(detect.detect)
-app.command("classify")(classify.classify)
-app.command("train")(train.train)
-app.command("val")(judge.val)
-app.command("judge")(judge.judge)
-app.command("rescore")(judge.rescore)
-app.command("bench")(bench.bench)
-app.command("darknet", context_settings=darknet.AS_IT_IS)(darknet.darknet)
-GROUPS = {"model": model.app, "data": data.app}
-for _name, _group in GROUPS.items():
-    app.add_typer(_group, name=_name)
+SEE, LEARN, JUDGE, SPEED, HELP = "See", "Learn", "Judge", "Models and speed", "Help"
+app.command("detect", rich_help_panel=SEE)(detect.detect)
+app.command("classify", rich_help_panel=SEE)(classify.classify)
+app.command("demo", rich_help_panel=SEE)(demo.demo)
+app.command("train", rich_help_panel=LEARN)(train.train)
+app.command("val", rich_help_panel=JUDGE)(judge.val)
+app.command("judge", rich_help_panel=JUDGE)(judge.judge)
+app.command("rescore", rich_help_panel=JUDGE)(judge.rescore)
+app.command("bench", rich_help_panel=SPEED)(bench.bench)
+app.command("darknet", rich_help_panel=SPEED, context_settings=darknet.AS_IT_IS)(darknet.darknet)
+app.command("doctor", rich_help_panel=HELP)(doctor.doctor)
+app.add_typer(model.app, name="model", rich_help_panel=SPEED)
+app.add_typer(data.app, name="data", rich_help_panel=LEARN)
+app.add_typer(tree.app, name="tree", rich_help_panel=LEARN)
 
 
 def _print_version(asked: bool) -> None:
@@ -61,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("error" if "--strict" in arguments else "always", LookonceWarning)
         warnings.showwarning = _show_warning
         try:
-            code = app(darknet.native(arguments), prog_name="lookonce", standalone_mode=False)
+            words = darknet.native(arguments)
+            usage.check_dashes(words, app)
+            code = app(words, prog_name="lookonce", standalone_mode=False)
             sys.stdout.flush()
             if code == ExitCode.INTERRUPTED:               # which is what typer makes of Ctrl-C
                 return _say("interrupted", code)
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except LookonceWarning as problem:
             return _say(f"{problem} (--strict makes this an error)", ExitCode.CANNOT)
         except TyperException as problem:
-            return _say(_usage(problem, arguments), ExitCode.CANNOT)
+            return _say(usage.explain(problem, arguments, app), ExitCode.CANNOT)
         except (BrokenPipeError, SystemExit):
             # Whoever read our output has gone (typer makes an exit of that). Python would complain again at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, typer.Abort):
             return _say("interrupted", ExitCode.INTERRUPTED)
         except OSError as problem:
-            return _say(f"{problem.filename or 'output'}: {problem.strerror or problem}", ExitCode.SOME_FAILED)
+            hint = ": make room, or give another place" if problem.errno in files.NO_ROOM else ""
+            said = f"{problem.filename or 'output'}: {problem.strerror or problem}{hint}"
+            return _say(said, ExitCode.SOME_FAILED)
 
 
 def run() -> None:
@@ -95,27 +100,6 @@ def _say(message: str, code: int) -> int:
     if message:
         print(f"lookonce: {shown(message, 2000)}", file=sys.stderr)
     return code
-
-
-def _usage(problem: TyperException, arguments: Sequence[str]) -> str:
-    """What is wrong with a command line, with the nearest verb if it names none."""
-    format_message = getattr(problem, "format_message", None)
-    text = str(format_message() if format_message is not None else problem)
-    if not text:                                            # without any argument the help was shown, and that is all
-        return ""
-    if text.startswith("No such command"):
-        word = text.split("'")[1] if "'" in text else ""
-        guess = nearest(word, [*(command.name or "" for command in app.registered_commands), *GROUPS])
-        for name, group in () if guess else GROUPS.items():
-            inside = nearest(word, (command.name or "" for command in group.registered_commands))
-            guess = guess or inside.replace("mean ", f"mean {name} ")
-        return f"no verb {word!r}{guess or ';'} `lookonce --help` shows them"
-    # Typer's values are checked by pydantic, which speaks of inputs and errors.
-    text = re.sub(r"Input should be ([^,]*).*", r"wanted \1", text).replace("Value error, ", "")
-    deep = 2 if arguments and arguments[0] in GROUPS else 1
-    verb = itertools.takewhile(lambda word: not word.startswith("-"), arguments[:deep])
-    where = " ".join(["lookonce", *verb])
-    return f"{text.rstrip('.')}; `{where} --help` shows how"
 
 
 def _show_warning(

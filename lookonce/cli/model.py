@@ -21,6 +21,8 @@ def list_() -> int:
     """The networks of the zoo, and whether their published weights were fetched.
 
     lookonce model list
+
+    lookonce model list | grep tiny
     """
     from lookonce import zoo
     from lookonce.model import weights_lengths
@@ -29,7 +31,9 @@ def list_() -> int:
     width = max(map(len, zoo.networks()))
     for name, about in zoo.networks().items():
         mine = [file for file in files if file.network == name and file.layers is None]
-        if not mine:
+        if zoo.shipped_model(name):
+            state = "in the box"
+        elif not mine:
             state = "none published"
         elif zoo.pulled_weights(name):
             state = "here"
@@ -101,6 +105,7 @@ def convert(
     names: options.Names = None,
     size: options.Size = None,
     decoded: Annotated[bool, typer.Option("--decoded", help="ONNX with boxes, scores and NMS inside.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="16-bit weights, half the bytes; for .safetensors.")] = False,
     allow_nonfinite: options.AllowNonfinite = False,
     allow_paths: options.AllowPaths = False,
     strict: options.Strict = False,
@@ -114,7 +119,7 @@ def convert(
     from lookonce.exporting import convert as write
 
     opened = options.opened(model, weights, names, size, allow_paths, allow_nonfinite)
-    for line in write(opened, out, decoded=decoded):
+    for line in write(opened, out, decoded=decoded, half=half):
         print(line, file=sys.stderr)
     return 0
 
@@ -132,6 +137,8 @@ def cut(
     """The weights of the first layers, to begin another training with.
 
     lookonce model cut yolov3-tiny 15 -o yolov3-tiny.conv.15
+
+    lookonce model cut my.cfg 23 -w my.weights -o my.conv.23
     """
     from lookonce.errors import WeightsError
 

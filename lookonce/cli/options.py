@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lookonce.errors import CfgError, DataError
+from lookonce.errors import CfgError, DataError, WeightsError, nearest, shown
 
 if TYPE_CHECKING:
     from lookonce.cli.reporter import Reporter
     from lookonce.model import Model
 
+DEFAULT_MODEL = "lookonce-voc"        # zoo.DEFAULT, said here too so that no verb's help has to load the zoo
 MODEL = "Which model"
 DATASET = "Which dataset"
 ANSWERS = "What counts"
@@ -126,15 +127,33 @@ def refuse_to_replace(out: Path, inputs: Sequence[str | Path | None], option: st
                 raise DataError(f"{option} {out}: would replace {path}, which is read; wanted another name")
 
 
+def check_names(names: str | None) -> None:
+    """Raise DataError, with what is called alike, if a plain word is neither a file nor a list of names of ours."""
+    from lookonce import files, zoo
+
+    lists = zoo.name_lists()
+    if names is None or names in lists or Path(names).suffix or Path(names).name != names or len(names) > 80:
+        return                                              # whoever reads it says what is wrong
+    if not files.exists(names) and not Path(names).is_symlink():
+        guess = nearest(names, lists) or files.near(Path(names)) or f"; the lists are {', '.join(lists)}"
+        raise DataError(f"--names {shown(names)}: is neither a file nor a list of names{guess}")
+
+
 def opened(
     model: str, weights: str | None, names: str | None, size: str | None, allow_paths: bool, allow_nonfinite: bool
 ) -> Model:
     """The model that the options name."""
     from lookonce.model import open_model
 
-    return open_model(
-        model, weights, names, size=parse_size(size), allow_paths=allow_paths, allow_nonfinite=allow_nonfinite
-    )
+    check_names(names)
+    try:
+        return open_model(
+            model, weights, names, size=parse_size(size), allow_paths=allow_paths, allow_nonfinite=allow_nonfinite
+        )
+    except WeightsError as problem:
+        if weights is None or model != DEFAULT_MODEL:
+            raise
+        raise WeightsError(f"{problem} ({model} is the model where -m names none: -m CFG)") from None
 
 
 def mention_missing_names(model: Model, reporter: Reporter) -> None:

@@ -70,7 +70,7 @@ def train(
     ] = False,
     model: Annotated[
         str, typer.Option("-m", "--model", help="A network of the zoo, or a cfg, to fit.", rich_help_panel=MODEL)
-    ] = "yolov3-tiny",
+    ] = options.DEFAULT_MODEL,
     pretrained: Annotated[
         str | None,
         typer.Option(
@@ -172,7 +172,7 @@ def train(
 ) -> int:
     """Learn from pictures with truths: a network fitted to your data, or a cfg as Darknet would learn it.
 
-    lookonce train --data VOC2007 -m yolov3-tiny --size 320 --epochs 100
+    lookonce train --data VOC2007 --pretrained lookonce-voc --epochs 100
 
     lookonce train my.cfg --data my.data --pretrained darknet53.conv.74
     """

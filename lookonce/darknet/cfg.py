@@ -326,6 +326,9 @@ def _sections(text: str, path: str, quiet: bool) -> Iterable[Section]:
                 raise CfgError(f"{path}:{number}: more than {MAX_SECTIONS:,} sections; no network is that deep")
             sections.append(Section(plain[1:-1], number, path, quiet=quiet))
             continue
+        if not sections:
+            found = shown(line.strip())
+            raise CfgError(f"{path}:{number}: '{found}' stands before any section, wanted [net] first: is it a cfg?")
         _add_option(sections, plain, number, path)
     if not sections:
         raise CfgError(f"{path}: holds no section, wanted [net] and the layers after it")
@@ -349,8 +352,6 @@ def _is_of_the_fork(section: Section) -> bool:
 
 def _add_option(sections: Sequence[Section], plain: str, number: int, path: str) -> None:
     key, equals, value = plain.partition("=")
-    if not sections:
-        raise CfgError(f"{path}:{number}: {shown(plain)} stands before any section, wanted [net] first")
     if not equals or not key:
         raise CfgError(f"{path}:{number}: {shown(plain)} is neither [section] nor key=value")
     if not value:

@@ -15,6 +15,7 @@ from lookonce.data.reading import NOTHING, Findings, chosen, labels_of
 from lookonce.errors import DataError, InputError, shown
 from lookonce.truth import Truth
 
+SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")            # of archives that are looked for
 SPLITS = frozenset(("train", "val", "valid", "validation", "test"))
 FAULTS = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError,
           zlib.error)  # fmt: skip
@@ -26,6 +27,15 @@ def is_archive(path: Path) -> bool:
         return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
     except FAULTS:
         return False
+
+
+def archives_in(folder: Path) -> dict[str, Path]:
+    """The archives of a folder in which no folder lies, by name without suffix: train.zip, test.zip."""
+    inside = [place for place in folder.iterdir() if not place.name.startswith(".")] if folder.is_dir() else []
+    if any(place.is_dir() for place in inside):
+        return {}
+    packed = [place for place in sorted(inside) if place.suffix.lower() in SUFFIXES]
+    return {place.name.partition(".")[0]: place for place in packed if is_archive(place)}
 
 
 def read(path: Path, split: str | None, names: Sequence[str] | None) -> Dataset:

@@ -11,6 +11,7 @@ from lookonce.data import coco, cvat, darknet, folder, labelstudio, listed, open
 from lookonce.data.dataset import Dataset
 from lookonce.data.reading import Listing
 from lookonce.errors import DataError, nearest, shown
+from lookonce.pictures import SUFFIXES
 
 Reader = Callable[[Path, str | None, Sequence[str] | None], Dataset]
 
@@ -39,7 +40,7 @@ def open_dataset(
         voc          a root with Annotations/, or a folder of XML files beside pictures
         coco         a JSON file of instances, or a folder with one
         darknet      a .data file, a list of pictures, or a folder with images/ and labels/
-        folder       a folder, zip or tar of folders that are called after classes
+        folder       a folder, zip or tar of folders that are called after classes, or a folder of such archives
         openimages   a table of boxes, or a folder of tables
         cvat         an XML file of CVAT for images 1.1, or a folder with annotations.xml
         labelstudio  a JSON export, or a folder with labelstudio.json
@@ -52,12 +53,14 @@ def open_dataset(
     """
     path = Path(path)
     _refuse_empty(path)
+    if split is not None and format in (None, "folder") and split in (packed := folder.archives_in(path)):
+        path, split = packed[split], None
     kind = format if format is not None else recognise(path)
     if kind not in FORMATS:
         known = ", ".join(FORMATS)
         raise DataError(f"{path}: no format {shown(kind)} is known here{nearest(kind, FORMATS)}; there are {known}")
     if not files.exists(path):
-        raise DataError(f"{path}: no such file or folder")
+        raise DataError(f"{path}: no such file or folder{files.near(path)}")
     if names is not None:
         names = read_names(Path(names)) if isinstance(names, str | Path) else tuple(names)
     try:
@@ -78,13 +81,21 @@ def open_dataset(
 def recognise(path: Path) -> str:
     """The form of the files at `path`, by their content. Raises DataError."""
     if not files.exists(path):
-        raise DataError(f"{path}: no such file or folder")
+        raise DataError(f"{path}: no such file or folder{files.near(path)}")
+    _refuse_empty(path)
     try:
         found = _of_folder(path) if path.is_dir() else _of_file(path)
     except OSError as problem:
         raise DataError(f"{path}: cannot be read: {problem.strerror}") from None
     if found is None:
         kinds = ", ".join(FORMATS)
+        if path.is_dir() and (count := sum(name.lower().endswith(SUFFIXES) for name in Listing().names(path))):
+            raise DataError(
+                f"{path}: holds {count:,} pictures and no labels of a form that is known here ({kinds}): put labels "
+                "beside them, or the pictures into folders that are called after their classes"
+            )
+        if packed := folder.archives_in(path):
+            raise DataError(f"{path}: holds archives: name one with split, of {', '.join(packed)}, or as path")
         which = "say which: format=voc, or --format voc"
         raise DataError(f"{path}: is no dataset of a form that is known here ({kinds}); {which}")
     return found

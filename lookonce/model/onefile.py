@@ -31,14 +31,25 @@ from lookonce.network import Network
 SUFFIX = ".safetensors"
 VERSION = "1"
 LATIN1 = "latin-1"
+HALF_LARGEST = int(np.finfo(np.float16).max)
 
 
-def write(path: Path, model: Model) -> None:
-    """Write `model` into one file; it appears under `path` only when it is whole."""
-    network = model.network
-    tensors = {
-        f"{entry.layer:03d}.{entry.name}": model.weights[entry.layer][entry.name] for entry in network.entries()
-    }
+def write(path: Path, model: Model, *, half: bool = False) -> None:
+    """Write `model` into one file; it appears under `path` only when it is whole.
+
+    With `half` weights are rounded to 16 bits, in half the bytes. Raises WeightsError if one of them is too large.
+    """
+    tensors = {}
+    for entry in model.network.entries():
+        array = model.weights[entry.layer][entry.name]
+        if half:
+            largest = np.abs(array[np.isfinite(array)]).max(initial=0)
+            if largest > HALF_LARGEST:
+                raise WeightsError(
+                    f"{path}: {entry.owner}: found {largest:g}, 16 bits hold up to {HALF_LARGEST:,}; write all 32"
+                )
+            array = array.astype(np.float16)
+        tensors[f"{entry.layer:03d}.{entry.name}"] = array
     with files.write_atomically(path) as file:
         file.write(safetensors.numpy.save(tensors, metadata=metadata_of(model)))
 

@@ -32,16 +32,18 @@ def open_model(
 ) -> Model:
     """A model by a zoo network's name, a cfg file, or a one-file model (.safetensors).
 
-    `weights` is a Darknet file, `FILE:N` for the first N layers of one, or `random`; for a zoo network the pulled
-    file is taken if none is given. `names` is a file, one of the zoo's lists (`coco`, `voc`, ...), or a sequence; one
-    a class. `size` is another input size in pixels, the side of a square or (width, height). Files that the cfg names
-    are looked for nearby, or anywhere with `allow_paths`; `allow_nonfinite` takes weights that are damaged. Raises
-    CfgError, WeightsError or DataError.
+    `weights` is a Darknet file, `FILE:N` for the first N layers of one, or `random`; for a zoo network those that come
+    with this package are taken if none are given, else the pulled file. `names` is a file, one of the zoo's lists
+    (`coco`, `voc`, ...), or a sequence; one a class. `size` is another input size in pixels, the side of a square or
+    (width, height). Files that the cfg names are looked for nearby, or anywhere with `allow_paths`; `allow_nonfinite`
+    takes weights that are damaged. Raises CfgError, WeightsError or DataError.
     """
     if str(model).endswith(onefile.SUFFIX):
         if weights is not None:
             raise WeightsError(f"{model}: is a one-file model and holds its weights; leave the weights out")
         opened = onefile.read(Path(model), memory_limit(), allow_nonfinite=allow_nonfinite)
+    elif weights is None and (shipped := zoo.shipped_model(str(model))) is not None:
+        opened = onefile.read(shipped, memory_limit())
     else:
         network = open_network(model, allow_paths=allow_paths)
         opened = _with_weights(network, str(model), weights, allow_nonfinite)

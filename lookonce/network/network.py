@@ -249,9 +249,11 @@ class Network:
             (_, rows, columns), stride = node.shape, self.strides[node.index]
             covered = int(columns * stride), int(rows * stride)
             if not isinstance(head, Detection) and covered != (width, height):
+                fits = self._fitting(width, height)
                 warn(
                     f"{self.cfg.path}: the input of {width} x {height} is not a multiple of {self.stride}: the grid of "
                     f"{node}, {columns} x {rows}, covers {covered[0]} x {covered[1]}, and boxes will be off"
+                    + (f": {fits}" if fits else "")
                 )
 
     def _placed(self, input: Shape) -> tuple[Node, ...]:

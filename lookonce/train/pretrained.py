@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ def start_from(
 
     No picture counts as seen; with `keep_seen` those that the file says do, so that the schedule goes on from there.
 
-    `pretrained` is a Darknet file, whole or cut, a one-file model, a zoo network whose weights are pulled, a published
+    `pretrained` is a Darknet file, whole or cut, a one-file model, a zoo network whose weights are here, a published
     file by name, or `random`; `:N` after it takes its first N layers only. What a Darknet file is of is known by its
     length: this network, its first layers, one of the zoo, or this network with other classes. Of the same layers all
     are taken whose arrays have the same shapes; of another network those at the front, up to the first that differs.
@@ -106,12 +107,17 @@ def _found(pretrained: str) -> tuple[Path, int | None, Source | None]:
     name = str(path)
     if files.exists(path) and not path.is_dir():
         return path, cut, None
+    if (shipped := zoo.shipped_model(name)) is not None:
+        return shipped, cut, None
     if name in zoo.networks():
         pulled, source = zoo.pulled_weights(name), Source(_zoo_network(name))
     elif name in zoo.published_files():
         file = zoo.published_files()[name]
         pulled, source = zoo.cache_folder() / name, Source(_zoo_network(file.network), file.layers)
     else:
+        known = difflib.get_close_matches(name[:64], [*zoo.networks(), *zoo.published_files()], n=1, cutoff=0.8)
+        if known and not files.exists(path):
+            raise WeightsError(f"{shown(name)}: is neither a file nor one of the zoo's, did you mean {known[0]}?")
         return path, cut, None
     if pulled is None or not pulled.is_file():
         raise WeightsError(

@@ -254,6 +254,8 @@ def _that_fits(model: Model, settings: Settings, pictures: int, world: World) ->
 def recorded(folder: RunFolder) -> tuple[Settings, Mapping[str, Any]]:
     """The settings in a run's folder, and all else that was recorded. Raises DataError."""
     if not folder.about.is_file():
+        if not files.exists(folder.path):
+            raise DataError(f"{folder.path}: no such folder, so no run to go on with{files.near(folder.path)}")
         raise DataError(
             f"{folder.path}: holds no {folder.about.name}: wanted the folder of a run, to go on with it"
         )

@@ -102,8 +102,10 @@ class Video:
             for packet in self._container.demux(self._stream):
                 try:
                     frames = packet.decode()
-                except self._av.FFmpegError as problem:
-                    self.complaint = f"{self.name}: a part cannot be decoded: {_reason(problem)}"
+                except (self._av.FFmpegError, ValueError) as problem:       # the latter for a coding that is not known
+                    is_page = not self.read and STREAM.match(self.name)
+                    hint = ": is it a page about a picture or video?" if is_page else ""
+                    self.complaint = f"{self.name}: a part cannot be decoded: {_reason(problem)}{hint}"
                     continue
                 for frame in frames:
                     if max(frame.width, frame.height) > MAX_SIDE or frame.width * frame.height > MAX_PIXELS:
@@ -125,16 +127,23 @@ class Video:
         """The container, opened so that a file can only be a video and can only be read."""
         try:
             if self.live and _is_camera(self.name):
+                _check_camera(int(self.name))
                 return self._av.open(*_camera(int(self.name)), timeout=TIMEOUT)
             if STREAM.match(self.name):
                 return self._av.open(self.name, timeout=TIMEOUT, options=_stream_options(self.name))
             _check_file(self.name)
             options = {"protocol_whitelist": "file", "format_whitelist": FILE_FORMATS}
             # As an absolute path: `12:30.mp4` alone would be a protocol to FFmpeg.
-            return self._av.open(os.path.abspath(self.name), options=options, metadata_errors="replace")  # noqa: PTH100
+            # Texts in it may be no UTF-8: from version 19 on PyAV minds that itself.
+            tolerant = {} if int(self._av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+            return self._av.open(os.path.abspath(self.name), options=options, **tolerant)  # noqa: PTH100
         except (self._av.FFmpegError, OSError, ValueError) as problem:
-            what = f"camera {self.name}" if self.live and _is_camera(self.name) else self.name
-            raise InputError(f"{what}: cannot be opened as a video: {_reason(problem)}") from None
+            what, hint = self.name, ""
+            if self.live:
+                is_camera = _is_camera(self.name)
+                what = f"camera {self.name}" if is_camera else self.name
+                hint = ": does another program use it?" if is_camera else ": is the address right, and is it up?"
+            raise InputError(f"{what}: cannot be opened as a video: {_reason(problem)}{hint}") from None
 
 
 def is_video(source: str) -> bool:
@@ -177,9 +186,18 @@ def _check_file(name: str) -> None:
     try:
         mode = Path(name).stat().st_mode
     except FileNotFoundError:
-        raise InputError(f"{name}: no such file") from None
+        raise InputError(f"{name}: no such file{files.near(Path(name))}") from None
     if not stat.S_ISREG(mode):
         raise InputError(f"{name}: is a folder, pipe or device, wanted a video file")
+
+
+def _check_camera(number: int) -> None:
+    """Raise InputError if the system says that there is no such camera, naming those that are there."""
+    if not sys.platform.startswith("linux") or files.exists(f"/dev/video{number}"):
+        return
+    there = sorted(int(path.name[5:]) for path in Path("/dev").glob("video*") if path.name[5:].isdigit())
+    found = f"there is {', '.join(map(str, there))}" if there else "nor any other that this program may see"
+    raise InputError(f"camera {number}: cannot be opened: is not there, {found}: connect it, or name a picture")
 
 
 def _camera(number: int) -> tuple[str, str, str]:

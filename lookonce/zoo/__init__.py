@@ -1,6 +1,7 @@
 """The zoo: networks declared here, what their classes are called, and where published weights for them lie."""
 
 from lookonce.zoo.registry import (
+    DEFAULT,
     Published,
     bundled_files,
     cache_folder,
@@ -11,9 +12,11 @@ from lookonce.zoo.registry import (
     published,
     published_files,
     pulled_weights,
+    shipped_model,
 )
 
 __all__ = [
+    "DEFAULT",
     "Published",
     "bundled_files",
     "cache_folder",
@@ -24,4 +27,5 @@ __all__ = [
     "published",
     "published_files",
     "pulled_weights",
+    "shipped_model",
 ]

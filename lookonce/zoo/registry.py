@@ -14,6 +14,7 @@ from typing import Any
 from lookonce.errors import DataError, nearest, shown
 
 HERE = Path(__file__).parent
+DEFAULT = "lookonce-voc"             # the detector that is taken where none is named
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,17 @@ def name_lists() -> Mapping[str, tuple[str, ...]]:
     return {key: tuple(names) for key, names in _names().items()}
 
 
+def shipped_model(network: str) -> Path | None:
+    """The one-file model that comes with this package under a network's name, None if there is none."""
+    path = HERE / f"{network}.safetensors"
+    return path if network in _registry()["network"] and path.is_file() else None
+
+
 def published(name: str) -> Published:
     """The published file called `name`, or the one for the network called `name`. Raises DataError."""
     entry = _registry()["network"].get(name)
+    if shipped_model(name) is not None:
+        raise DataError(f"{name}: comes with lookonce, nothing is to be fetched: `lookonce detect photo.jpg -m {name}`")
     if entry is not None and "weights" not in entry:
         raise DataError(f"{name}: no weights of this network were published; train it, or name another of the zoo")
     found = published_files().get(entry["weights"] if entry else name)

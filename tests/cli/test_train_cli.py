@@ -96,7 +96,7 @@ DATA = [
     ("train --data pets", "is a detector and learns from boxes; wanted a classifier, such as darknet19"),
     ("train classifier.cfg --data set/my.data", r"set/my\.data: says where things are, in boxes: .* is a classifier"),
     ("train --data set/my.data -m darknet19", "is a classifier and learns one class a picture; wanted a detector"),
-    ("train my.cfg --data empty", "empty: is no dataset of a form that is known here"),
+    ("train my.cfg --data empty", "empty: is an empty folder: it holds no picture and no labels"),
     ("train my.cfg --data missing/my.data", "missing/my.data: no such file"),
     ("train my.cfg --data set/my.data --val-split nosuch", "has no split nosuch; there is train"),
     ("train my.cfg --data set/my.data --split nosuch", "has no split nosuch; there is train"),
@@ -139,7 +139,7 @@ MODELS = [
     (f"{LEARN} --pretrained set/images/0.png", r"0\.png: "),
 ]
 OPTIONS = [
-    (f"{LEARN} --epoch 3", "No such option: --epoch .*--epochs"),
+    (f"{LEARN} --epoch 3", "No such option: --epoch, did you mean --epochs"),
     (f"{LEARN} --nonsense", "No such option: --nonsense"),
     (f"{LEARN} --device cuda:7", "device cuda:7: cannot be used"),
     (f"{LEARN} --device nonsense", "device nonsense: is none that is learnt on here; wanted auto, cpu, cuda"),
@@ -149,7 +149,7 @@ OPTIONS = [
     ("train my.cfg", "wanted --data with what is to be learnt, or --resume"),
     ("train --resume full --data set/my.data", "wanted --data with what is to be learnt, or --resume"),
     ("train --resume empty", r"empty: holds no run\.json: wanted the folder of a run"),
-    ("train --resume missing", r"missing: holds no run\.json: wanted the folder of a run"),
+    ("train --resume missing", "missing: no such folder, so no run to go on with"),
     ("train --resume my.cfg", r"my\.cfg: holds no run\.json: wanted the folder of a run"),
     ("train --resume full --lr .1", "--resume: goes on as the run was begun and takes no --lr: only --epochs"),
     ("train my.cfg --resume full", "--resume: goes on as the run was begun and takes no CFG"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -130,3 +131,15 @@ def test_a_list_outside_is_a_split_of_voc(tmp_path: Path) -> None:
     assert dataset.names == ("a", "b", "c")
     with pytest.raises(DataError, match="has no split .*; there is train$"):
         open_dataset(root, split=str(tmp_path / "none.txt"))
+
+
+def test_a_split_may_be_an_archive_in_a_folder(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        picture(tmp_path / "pets" / "one.jpg")
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            for number in range(2 if name == "train" else 1):
+                archive.write(tmp_path / "pets" / "one.jpg", f"cat/{number}.jpg")
+    shutil.rmtree(tmp_path / "pets")
+    assert [len(open_dataset(tmp_path, split=name)) for name in ("train", "test")] == [2, 1]
+    with pytest.raises(DataError, match=r"holds archives: name one with split, of test, train, or as path"):
+        open_dataset(tmp_path)

@@ -151,6 +151,24 @@ def save(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | N
     path.write_bytes(safetensors.numpy.save(arrays, metadata=metadata))
 
 
+def test_sixteen_bits_take_half_the_bytes_and_round_to_eleven_bits(model: Model, tmp_path: Path) -> None:
+    onefile.write(tmp_path / "whole.safetensors", model)
+    onefile.write(tmp_path / "half.safetensors", model, half=True)
+    whole, half = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half"))
+    assert whole - half == 2 * sum(entry.size for entry in model.network.entries())
+    for ours, theirs in zip(model.weights, open_model(tmp_path / "half.safetensors").weights, strict=True):
+        for name in ours:
+            assert theirs[name].dtype == np.float32
+            np.testing.assert_allclose(theirs[name], ours[name], rtol=2**-11, atol=2**-25)
+
+
+def test_a_weight_that_sixteen_bits_cannot_hold_is_named_and_nothing_written(model: Model, tmp_path: Path) -> None:
+    model.weights[0]["biases"][3] = -70_000
+    with pytest.raises(WeightsError, match=r"layer 0 \[convolutional\] biases: found 70000, 16 bits hold up to 65,504"):
+        onefile.write(tmp_path / "a.safetensors", model, half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_no_model_or_does_not_fit_is_refused_in_one_line(model: Model, tmp_path: Path) -> None:
     good, bad = tmp_path / "a.safetensors", tmp_path / "bad.safetensors"
     onefile.write(good, model)

@@ -200,3 +200,6 @@ def test_random_is_random_and_a_missing_file_is_missing() -> None:
     assert described(model) == "all layers start at random"
     with pytest.raises(WeightsError, match=r"^nothing.weights: no such file$"):
         start_from(network, "nothing.weights")
+    for mistyped, meant in (("yolov3-tinny", "yolov3-tiny"), ("darknet53.conv.47:9", r"darknet53\.conv\.74")):
+        with pytest.raises(WeightsError, match=rf"neither a file nor one of the zoo's, did you mean {meant}\?$"):
+            start_from(network, mistyped)

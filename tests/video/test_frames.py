@@ -144,6 +144,43 @@ def test_a_file_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize(("version", "named"), [("15.1.0", {"metadata_errors"}), ("19.0.2", set()), ("20.0", set())])
+def test_pyav_is_asked_for_what_its_version_knows(
+    version: str, named: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened, asked = write(tmp_path / "a.avi", "mjpeg"), av.open, []
+
+    def listening(file: str, **options: object) -> object:
+        asked.append(set(options) - {"options"})
+        return opened(file)
+
+    monkeypatch.setattr(av, "open", listening)
+    monkeypatch.setattr(av, "__version__", version)
+    assert len(read(path)[1]) == COUNT
+    assert asked == [named]
+
+
+def test_what_a_packet_of_no_known_coding_raises_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyAV 19 raises a ValueError there, which is none of FFmpeg's errors."""
+
+    class Packet:
+        def decode(self) -> None:
+            raise ValueError("cannot decode unknown codec")
+
+    with Video(write(tmp_path / "a.avi", "mjpeg")) as video:
+        class Container:
+            def demux(self, stream: object) -> list[Packet]:
+                return [Packet()]
+
+        whole, video._container = video._container, Container()
+        assert list(video) == []
+        video._container = whole
+        video.claimed = 0
+        assert "0 frames, though it claims 20" in (video.complaint or "")
+
+
 # ---------------------------------------------------------------------- files that are not
 def test_a_cut_avi_gives_what_is_left_and_says_how_many_frames_it_claims(tmp_path: Path) -> None:
     path = write(tmp_path / "a.avi", "mjpeg")
