@@ -13,6 +13,7 @@ from lookonce.errors import DataError, shown
 from lookonce.trees.concepts import Concepts, senses_of
 
 HEAD = ("child", "parent")
+LONGEST = 100_000                # characters of an id or a name
 
 
 def one_word(text: str) -> str:
@@ -34,6 +35,8 @@ def read_pairs(path: Path) -> Concepts:
     try:
         for row in reader:
             where = f"{path}:{reader.line_num}"
+            if any(len(cell) > LONGEST for cell in row):    # csv's own limit is one that any library may change
+                raise DataError(f"{where}: a field larger than {LONGEST:,} characters, wanted child,parent")
             cells = [cell.strip() for cell in row]
             if not any(cells) or (not above and [cell.casefold() for cell in cells[:2]] == list(HEAD)):
                 continue

@@ -55,9 +55,9 @@ def test_the_other_splits_are_looked_up_at_once(tmp_path: Path) -> None:
     root = voc_root(tmp_path, {}, {"train": [f"gone{number}" for number in range(100_000)]})
     for number in range(1000):
         text(root / "Annotations" / f"{number}.xml", "<annotation/>")
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(open_dataset(root, split="train", lenient=True).problems) == 100_000
-    assert time.perf_counter() - began < 4
+    assert time.process_time() - began < 4
 
 
 def test_given_names_number_the_classes_and_any_other_is_an_error(tmp_path: Path) -> None:
