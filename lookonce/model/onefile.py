@@ -81,7 +81,7 @@ def read(path: Path, memory_limit: int, *, allow_nonfinite: bool = False) -> Mod
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            cfg = _cfg(path, metadata)
+            cfg = cfg_in(path, metadata)
             network = Network.build(cfg, memory_limit)
             entries = network.entries()
             wanted = {f"{entry.layer:03d}.{entry.name}": entry for entry in entries}
@@ -91,7 +91,7 @@ def read(path: Path, memory_limit: int, *, allow_nonfinite: bool = False) -> Mod
                 where = "is missing" if odd in wanted else "is not of its cfg"
                 raise WeightsError(f"{path}: the array {odd[:40]!r} {where}; is the file whole?")
             layers: list[dict[str, np.ndarray]] = [{} for _ in network.nodes]
-            places = _places(path)
+            places = places_in(path)
             for name, entry in wanted.items():
                 view = file.get_slice(name)
                 shape, kind = tuple(view.get_shape()), view.get_dtype()
@@ -105,9 +105,9 @@ def read(path: Path, memory_limit: int, *, allow_nonfinite: bool = False) -> Mod
                 layers[entry.layer][entry.name] = array
     except safetensors.SafetensorError as problem:
         raise WeightsError(f"{path}: is no usable safetensors file: {problem}") from None
-    names = _json(path, metadata, "names", list)
-    thresholds = _json(path, metadata, "thresholds", dict)
-    header = _json(path, metadata, "header", dict)
+    names = json_in(path, metadata, "names", list)
+    thresholds = json_in(path, metadata, "thresholds", dict)
+    header = json_in(path, metadata, "header", dict)
     resize = metadata.get("resize", network.resize)
     if resize not in ("letterbox", "stretch", "crop"):
         raise WeightsError(f"{path}: resize={resize[:40]!r} is not known, wanted letterbox, stretch or crop")
@@ -117,19 +117,19 @@ def read(path: Path, memory_limit: int, *, allow_nonfinite: bool = False) -> Mod
         return Model(
             network=network,
             weights=tuple(layers),
-            header=_header(header),
+            header=header_in(header),
             names=tuple(str(name) for name in names),
             resize=resize,
-            thresholds=_thresholds(thresholds),
-            card=_json(path, metadata, "card", dict),
+            thresholds=thresholds_in(thresholds),
+            card=json_in(path, metadata, "card", dict),
             source=str(path),
-            trained=_trained(metadata, len(network.nodes)),
+            trained=trained_in(metadata, len(network.nodes)),
         )
     except (TypeError, ValueError) as problem:
         raise WeightsError(f"{path}: its metadata do not fit together: {problem}") from None
 
 
-def _cfg(path: Path, metadata: Mapping[str, str]) -> Cfg:
+def cfg_in(path: Path, metadata: Mapping[str, str]) -> Cfg:
     if metadata.get("lookonce") != VERSION:
         raise WeightsError(
             f"{path}: is a safetensors file, but no model of lookonce's (metadata lookonce={VERSION} is not there); "
@@ -149,7 +149,7 @@ def _cfg(path: Path, metadata: Mapping[str, str]) -> Cfg:
     return Cfg.parse(text, str(path), Place(attached=attached))
 
 
-def _places(path: Path) -> dict[str, int]:
+def places_in(path: Path) -> dict[str, int]:
     """Where each array begins. Only for a file that safe_open has checked."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -165,7 +165,7 @@ def _taken(path: Path, place: int, shape: tuple[int, ...], kind: str) -> np.ndar
     return array.reshape(shape).astype(np.float32, copy=False)
 
 
-def _trained(metadata: Mapping[str, str], layers: int) -> int:
+def trained_in(metadata: Mapping[str, str], layers: int) -> int:
     """How many layers have weights that are not random: all, in files that do not say. Raises ValueError."""
     text = metadata.get("trained", str(layers))
     if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= layers):
@@ -173,14 +173,14 @@ def _trained(metadata: Mapping[str, str], layers: int) -> int:
     return int(text)
 
 
-def _thresholds(values: Mapping[str, Any]) -> Thresholds:
+def thresholds_in(values: Mapping[str, Any]) -> Thresholds:
     for key, value in values.items():
         if not isinstance(value, int | float) or not 0 <= value <= 1:
             raise ValueError(f"thresholds {key}={str(value)[:40]}, wanted a number from 0 to 1")
     return Thresholds(**values)
 
 
-def _header(values: Mapping[str, Any]) -> Header:
+def header_in(values: Mapping[str, Any]) -> Header:
     """The header of the weights file that a model was made from. Raises ValueError if no such file can have it."""
     bits = {"major": 16, "minor": 16, "revision": 16, "seen": 64}
     for key, value in values.items():
@@ -189,7 +189,7 @@ def _header(values: Mapping[str, Any]) -> Header:
     return Header(**values)
 
 
-def _json(path: Path, metadata: Mapping[str, str], key: str, kind: type) -> Any:
+def json_in(path: Path, metadata: Mapping[str, str], key: str, kind: type) -> Any:
     try:
         value = json.loads(metadata.get(key, "[]" if kind is list else "{}"))
     except (ValueError, RecursionError) as problem:           # a number may have too many digits

@@ -1,0 +1,65 @@
+// Any processor: two filters of 32 channels side by side in 64 bits, counted by shifts and sums.
+
+#include "blocked.h"
+
+namespace lookonce {
+namespace {
+
+struct V {
+    using Lanes = uint64_t;
+    static constexpr size_t lanes = 2, vectors = 4, block = 8, pixels = 1, most = 31;       // 31 x 8 < 256
+
+    static Lanes zero() { return 0; }
+    static Lanes load(const uint32_t* at) {
+        Lanes lanes;
+        memcpy(&lanes, at, sizeof lanes);
+        return lanes;
+    }
+    static Lanes broadcast(uint32_t word) { return uint64_t(word) << 32 | word; }
+    static void store(void* at, Lanes lanes) { memcpy(at, &lanes, sizeof lanes); }
+
+    static void count(Lanes& bytes, Lanes bits, Lanes weight) {
+        Lanes x = bits ^ weight;
+        x -= x >> 1 & 0x5555555555555555;
+        x = (x & 0x3333333333333333) + (x >> 2 & 0x3333333333333333);
+        bytes += (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0f;
+    }
+
+    static Lanes add_bytes(Lanes sum, Lanes bytes) {
+        bytes = (bytes & 0x00ff00ff00ff00ff) + (bytes >> 8 & 0x00ff00ff00ff00ff);
+        return sum + (bytes & 0x0000ffff0000ffff) + (bytes >> 16 & 0x0000ffff0000ffff);
+    }
+
+    static Lanes signed_sum(Lanes differing, const int32_t* base) {
+        const uint32_t low = uint32_t(base[0]) - 2 * uint32_t(differing);
+        const uint32_t high = uint32_t(base[1]) - 2 * uint32_t(differing >> 32);
+        return uint64_t(high) << 32 | low;
+    }
+
+    template <Activation A>
+    static void store_real(void* at, Lanes sum, const float* scale, const float* shift) {
+        float values[lanes];
+        for (size_t i = 0; i < lanes; ++i) {
+            const float value = float(int32_t(sum >> 32 * i)) * scale[i] + shift[i];
+            const float below = A == Activation::leaky ? value * LEAK : 0;
+            values[i] = A == Activation::linear || value > below ? value : below;
+        }
+        memcpy(at, values, sizeof values);
+    }
+
+    static uint64_t reached(Lanes sum, const int32_t* flip, const int32_t* limit) {
+        const uint64_t first = (int32_t(sum) ^ flip[0]) >= limit[0];
+        return first | uint64_t((int32_t(sum >> 32) ^ flip[1]) >= limit[1]) << 1;
+    }
+};
+
+void pack(const float* values, size_t pixels, size_t channels, uint64_t* words) {
+    const size_t count = (channels + WORD - 1) / WORD;
+    for (size_t p = 0; p < pixels; ++p) pack_rest(values + p * channels, 0, channels, words + p * count);
+}
+
+}  // namespace
+
+extern const Path portable = {"portable", V::lanes, V::block, pack, convolve<V>};
+
+}  // namespace lookonce
