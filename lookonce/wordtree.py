@@ -237,7 +237,7 @@ class Subset:
     """
 
     names: tuple[str, ...]
-    nodes: tuple[Int64[np.ndarray, " M"], ...]
+    nodes: tuple[Int64[np.ndarray, " _"], ...]
     own: Int64[np.ndarray, " K"]
 
     def probability(self, absolute: Float32[np.ndarray, "N K"]) -> Float32[np.ndarray, "N C"]:
