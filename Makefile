@@ -7,7 +7,7 @@ IMG ?=
 
 .PHONY: demo test lint clean
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml $(wildcard native/*.*)
 	@date +%s >.setup
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -27,4 +27,4 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .setup predictions.png .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .setup predictions.png native/build lookonce/_binary.* .mypy_cache .ruff_cache .pytest_cache

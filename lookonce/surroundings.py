@@ -48,6 +48,7 @@ FEATURES = {
     "VPOPCNTDQ": ("avx512_vpopcntdq",),
     "NEON": ("neon", "asimd"),
 }
+BITS = ((1, 6, 7, 70), (5, 3, 3, 70))                       # a picture and filters, (B, H, W, C) and (O, kh, kw, C)
 ROOT = Path("/")
 CALLS = 20
 TOLERANCE = {"f32": 1e-3, "bf16": 0.1}              # of outputs of about 1
@@ -116,6 +117,17 @@ class Part(NamedTuple):
         return tuple(name for name, found in self.libraries.items() if found is None)
 
 
+class Kernel(NamedTuple):
+    """The way to compute layers of single bits (binary.choose) and why it is that one, or why none works here."""
+
+    path: str | None
+    reason: str
+
+    @property
+    def compiled(self) -> bool:
+        return self.path not in (None, "reference")
+
+
 class Trial(NamedTuple):
     """A tiny network on random weights, run by an engine: the least milliseconds a picture, or what went wrong."""
 
@@ -139,6 +151,7 @@ class Surroundings:
     libraries: dict[str, str | None]
     fetched: Fetched
     parts: tuple[Part, ...]
+    kernel: Kernel
     auto: str | None
     trials: tuple[Trial, ...]
 
@@ -175,6 +188,7 @@ def examine() -> Surroundings:
             Part(name, {each: version(each) for each in libraries}, pip, purpose)
             for name, (libraries, pip, purpose) in EXTRAS.items()
         ),
+        kernel=kernel(),
         auto=engines[0] if engines else None,
         trials=tuple(trial for engine in engines for trial in attempt(engine)),
     )
@@ -268,6 +282,25 @@ def _text(path: Path) -> str:
     with contextlib.suppress(OSError):
         return path.read_text("utf-8", "replace")
     return ""
+
+
+# ---------------------------------------------------------------------- single bits
+def kernel() -> Kernel:
+    """How layers of single bits are computed here, after a small one has shown that the sums are right."""
+    try:
+        import numpy as np
+
+        from lookonce.binary import BinaryConvolution, choose, reference
+
+        path, reason = choose()
+        rng = np.random.default_rng(0)
+        x, weights = (reference.pack(rng.standard_normal(shape, np.float32)) for shape in BITS)
+        found = BinaryConvolution(weights, BITS[0][-1], padding=1).counts(x)
+        if not np.array_equal(found, reference.convolve(x, weights, BITS[0][-1], padding=1)):
+            return Kernel(None, f"the sums of {path} are wrong")
+        return Kernel(path, reason)
+    except Exception as problem:                            # whatever a compiled module does that is broken
+        return Kernel(None, _line(problem))
 
 
 # ---------------------------------------------------------------------- engines

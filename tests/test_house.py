@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zoo": {"darknet"},
     "model": {"network", "layers", "heads", "darknet", "wordtree", "zoo"},
     "summary": {"network", "layers", "darknet"},
-    "surroundings": {"zoo", "engines", "detector", "model", "network", "darknet", "data"},
+    "surroundings": {"zoo", "engines", "binary", "detector", "model", "network", "darknet", "data"},
     "graph": {"model", "network", "layers", "heads"},
     "binary": {"model", "network", "layers", "darknet"},
     "engines": {"graph", "model", "heads"},

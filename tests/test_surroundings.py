@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import tomllib
@@ -14,10 +15,11 @@ import pytest
 from conftest import ROOT, Child
 
 from lookonce import engines, surroundings, zoo
+from lookonce.binary import kernel
 from lookonce.darknet.cfg import Cfg
 from lookonce.model import Model
 from lookonce.network import Network
-from lookonce.surroundings import Cores, Memory, Processor, Trial
+from lookonce.surroundings import Cores, Kernel, Memory, Processor, Trial
 
 ZEN5 = (
     "processor : 0\nvendor_id : AuthenticAMD\nmodel name\t: AMD EPYC 9555\n"
@@ -139,6 +141,26 @@ def test_a_folder_of_weights_that_cannot_be_is_told(own_cache: Path, monkeypatch
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setenv("LOOKONCE_HOME", "/proc/below")
     assert surroundings.fetched().problem == "no folder can be made in /proc"
+
+
+# ---------------------------------------------------------------------- single bits
+def test_the_kernel_is_there_if_its_module_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOOKONCE_BINARY", raising=False)
+    built = importlib.util.find_spec("lookonce._binary") is not None
+    found = surroundings.kernel()
+    assert (found.compiled, found.path == "reference") == (built, not built)
+    monkeypatch.setattr(kernel, "compiled", lambda: kernel.Compiled(None, "it was not built"))
+    assert surroundings.kernel() == Kernel("reference", "the compiled kernel is missing: it was not built")
+    monkeypatch.setenv("LOOKONCE_BINARY", "sse")
+    assert surroundings.kernel()[0] is None
+    assert surroundings.kernel()[1].startswith("LOOKONCE_BINARY=sse is no way to compute")
+
+
+def test_a_kernel_that_miscounts_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel.BinaryConvolution, "counts", lambda self, x: np.zeros(x.shape[:3], np.int32))
+    found = surroundings.kernel()
+    assert (found.path, found.compiled) == (None, False)
+    assert found.reason.endswith(" are wrong")
 
 
 # ---------------------------------------------------------------------- engines

@@ -11,7 +11,9 @@ from lookonce.cli.options import OUTPUT
 from lookonce.errors import ExitCode, shown
 
 if TYPE_CHECKING:
-    from lookonce.surroundings import Cores, Fetched, Memory, Surroundings, Trial
+    from lookonce.surroundings import Cores, Fetched, Kernel, Memory, Surroundings, Trial
+
+BUILD = "pip install --force-reinstall --no-deps ."
 
 
 def doctor(
@@ -57,6 +59,7 @@ def _rows(found: Surroundings) -> list[tuple[str, str]]:
         there = ", ".join(f"{name} {is_there}" for name, is_there in part.libraries.items() if is_there)
         text = there if not part.missing else f"{', '.join(part.missing)} missing: `{part.pip}` for {part.purpose}"
         rows.append(("parts" if number == 0 else "", f"{part.name:<12} {text}"))
+    rows.append(("single bits", _kernel(found.kernel)))
     rows += [("engine", _trial(trial, found.auto)) for trial in found.trials]
     return [*rows, ("detection", _verdict(found))]
 
@@ -76,6 +79,14 @@ def _weights(found: Fetched) -> str:
     room = "" if found.free is None else f", {found.free / 1e9:,.1f} GB free"
     state = "can be written" if found.problem is None else f"NOT usable, LOOKONCE_HOME names another: {found.problem}"
     return f"{found.folder}: {state}{room}; fetched: {', '.join(found.files) or 'nothing yet'}"
+
+
+def _kernel(kernel: Kernel) -> str:
+    if kernel.path is None:
+        return f"FAIL: {kernel.reason}"
+    if kernel.compiled:
+        return f"by the kernel, {kernel.path}: {kernel.reason}"
+    return f"by NumPy, slowly: {kernel.reason}; with a C++ compiler `{BUILD}`, where its source lies, builds it"
 
 
 def _trial(trial: Trial, auto: str | None) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from lookonce import __version__, surroundings
 from lookonce.cli.main import main
-from lookonce.surroundings import Cores, Fetched, Memory, Part, Processor, Surroundings, Trial
+from lookonce.surroundings import Cores, Fetched, Kernel, Memory, Part, Processor, Surroundings, Trial
 
 WHOLE = Surroundings(
     lookonce="9.8",
@@ -27,6 +27,7 @@ WHOLE = Surroundings(
         Part("judge", {"jinja2": "3.1", "matplotlib": None}, "pip install 'lookonce[judge]'", "reports"),
         Part("train", {"torch": "2.13"}, "pip install 'lookonce[train]'", "learning"),
     ),
+    kernel=Kernel("avx2", "the fastest that runs on this processor, of avx2, portable"),
     auto="openvino",
     trials=(Trial("openvino", "f32", 0.25, None), Trial("openvino", "bf16", None, "broken")),
 )
@@ -43,6 +44,7 @@ libraries    numpy 2.1, onnx MISSING, openvino 2026.1
 parts        video        av missing: `pip install 'lookonce[video]'` for videos
              judge        matplotlib missing: `pip install 'lookonce[judge]'` for reports
              train        torch 2.13
+single bits  by the kernel, avx2: the fastest that runs on this processor, of avx2, portable
 engine       openvino f32 (auto): a tiny network in 0.25 ms, its numbers right
 engine       openvino bf16: FAILS: broken
 detection    works, by openvino
@@ -64,6 +66,24 @@ def test_each_line_says_one_thing(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr(surroundings, "examine", lambda: WHOLE)
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out == TABLE
+
+
+@pytest.mark.parametrize(
+    ("kernel", "says"),
+    [
+        (Kernel("reference", "the compiled kernel is missing: it was not built"),
+         "by NumPy, slowly: the compiled kernel is missing: it was not built; with a C++ compiler "
+         "`pip install --force-reinstall --no-deps .`, where its source lies, builds it"),
+        (Kernel(None, "LOOKONCE_BINARY=neon: does not run on this processor"),
+         "FAIL: LOOKONCE_BINARY=neon: does not run on this processor"),
+    ],
+)  # fmt: skip
+def test_a_kernel_that_is_not_there_or_fails_does_not_stop_detection(
+    kernel: Kernel, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(surroundings, "examine", lambda: dataclasses.replace(WHOLE, kernel=kernel))
+    assert main(["doctor"]) == 0
+    assert f"\nsingle bits  {says}\n" in capsys.readouterr().out
 
 
 BROKEN = (Trial("openvino", "f32", None, "no such instruction"),)
