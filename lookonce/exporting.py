@@ -20,6 +20,7 @@ from lookonce.heads.classify import Softmax
 from lookonce.heads.head import Candidates, DecodeOptions
 from lookonce.heads.region import Region
 from lookonce.model import Model, onefile
+from lookonce.model.packed import savings
 
 TOLERANCE = 1e-4                 # of boxes relative to the input, and of scores
 LARGEST = 2_000_000_000          # bytes of one ONNX file; its format ends at two gigabytes
@@ -46,6 +47,31 @@ def convert(model: Model, out: Path, *, decoded: bool = False, half: bool = Fals
     if out.suffix == ".weights":
         return _write_darknet(out, model)
     raise DataError(f"{out}: wanted a name that ends in .safetensors, .onnx or .weights")
+
+
+def pack(model: Model, out: Path, *, half: bool = False) -> list[str]:
+    """Write `model` as one file with a bit a weight in layers of single bits, and say in lines what that saves.
+
+    With `half` the other weights have 16 bits. Raises DataError if `out` is no name for it or is the file that the
+    weights came from, which could not be got back; WeightsError if there is nothing to pack, or it cannot be.
+    """
+    if out.suffix != onefile.SUFFIX:
+        raise DataError(f"{out}: wanted a name that ends in {onefile.SUFFIX}")
+    if out.exists() and files.exists(model.source) and out.samefile(model.source):
+        raise DataError(f"{out}: holds the weights that are packed, which would be lost; wanted another name")
+    onefile.write(out, model, half=half, pack=True)
+    saved = savings(model.network)
+    bare = sum(each.floats for each in saved), sum(each.packed for each in saved)
+    whole = 4 * sum(entry.size for entry in model.network.entries()), out.stat().st_size
+    rows = [("layer", "weights", "bytes as floats", "packed", "times smaller")]
+    rows += [_row(each.owner, " x ".join(map(str, each.shape)), each.floats, each.packed) for each in saved]
+    rows += [_row("weights of single bits", "", *bare), _row("the whole model", "", *whole)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:{'<' if i < 2 else '>'}{widths[i]}}" for i, cell in enumerate(row)) for row in rows]
+
+
+def _row(what: str, shape: str, floats: int, packed: int) -> tuple[str, str, str, str, str]:
+    return what, shape, f"{floats:,}", f"{packed:,}", f"{floats / packed:.1f}"
 
 
 def _write_darknet(out: Path, model: Model) -> list[str]:

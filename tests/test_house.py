@@ -75,7 +75,7 @@ ONLY_IN: dict[str, set[str]] = {
     "typer": {"cli"},
     "rich": {"cli"},
     "multiprocessing": {"data/loader.py"},
-    "safetensors": {"model/onefile.py", "binary/packed.py"},
+    "safetensors": {"model/onefile.py"},
     "matplotlib": {"report", "data/plots.py"},
     "jinja2": {"report", "train/page.py"},
     "hotcoco": {"evaluate/tide.py"},

@@ -11,7 +11,7 @@ import typer
 from lookonce.cli import options
 from lookonce.cli.reporter import Reporter
 
-app = typer.Typer(name="model", help="List, show, fetch, convert and cut models.", no_args_is_help=True)
+app = typer.Typer(name="model", help="List, show, fetch, convert, pack and cut models.", no_args_is_help=True)
 
 ModelArgument = Annotated[str, typer.Argument(help="A network of the zoo, a cfg, or a .safetensors file.")]
 
@@ -121,6 +121,31 @@ def convert(
     opened = options.opened(model, weights, names, size, allow_paths, allow_nonfinite)
     for line in write(opened, out, decoded=decoded, half=half):
         print(line, file=sys.stderr)
+    return 0
+
+
+@app.command("pack")
+def pack(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The packed file, OUT.safetensors.")],
+    weights: options.Weights = None,
+    names: options.Names = None,
+    half: Annotated[bool, typer.Option("--half", help="16 bits for weights that are not of single bits.")] = False,
+    allow_paths: options.AllowPaths = False,
+    strict: options.Strict = False,
+) -> int:
+    """A model with one bit a weight where its layers have single bits, and what that saves.
+
+    The packed file is taken wherever a model is. Its real weights are gone: keep the original to learn on.
+
+    lookonce model pack my.cfg -w my.weights -o packed.safetensors
+
+    lookonce model pack best.safetensors --half -o packed.safetensors
+    """
+    from lookonce.exporting import pack as write
+
+    for line in write(options.opened(model, weights, names, None, allow_paths, False), out, half=half):
+        print(line)
     return 0
 
 

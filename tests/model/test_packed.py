@@ -11,10 +11,10 @@ import safetensors
 import safetensors.numpy
 from conftest import model_of, run_layers
 
-from lookonce.binary import packed
 from lookonce.darknet.weights import Header
 from lookonce.errors import CfgError, LookonceError, WeightsError
-from lookonce.model import Model, Thresholds, onefile
+from lookonce.model import Model, Thresholds, onefile, open_model, open_network
+from lookonce.model.packed import savings
 
 LIMIT = 1 << 30
 CFG = """[net]
@@ -78,7 +78,7 @@ def model() -> Model:
 
 @pytest.fixture
 def path(model: Model, tmp_path: Path) -> Path:
-    packed.write(tmp_path / "a.safetensors", model)
+    onefile.write(tmp_path / "a.safetensors", model, pack=True)
     return tmp_path / "a.safetensors"
 
 
@@ -88,7 +88,7 @@ def changed(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def test_everything_comes_back_but_the_magnitudes(model: Model, path: Path) -> None:
-    back = packed.read(path, LIMIT)
+    back = onefile.read(path, LIMIT)
     assert back.network.cfg.text == model.network.cfg.text
     for field in ("header", "names", "resize", "thresholds", "card", "trained"):
         assert getattr(back, field) == getattr(model, field)
@@ -106,12 +106,12 @@ def test_everything_comes_back_but_the_magnitudes(model: Model, path: Path) -> N
 def test_what_it_says_stays_the_same(model: Model, path: Path) -> None:
     """Every layer's output, by an engine that knows nothing of packed files."""
     x = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
-    for ours, theirs in zip(run_layers(model, x), run_layers(packed.read(path, LIMIT), x), strict=True):
+    for ours, theirs in zip(run_layers(model, x), run_layers(onefile.read(path, LIMIT), x), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4)
 
 
 def test_packing_again_changes_nothing(path: Path, tmp_path: Path) -> None:
-    packed.write(tmp_path / "b.safetensors", packed.read(path, LIMIT))
+    onefile.write(tmp_path / "b.safetensors", onefile.read(path, LIMIT), pack=True)
     (arrays, metadata), (again, told) = changed(path), changed(tmp_path / "b.safetensors")
     assert told == metadata
     assert again.keys() == arrays.keys()
@@ -122,7 +122,7 @@ def test_packing_again_changes_nothing(path: Path, tmp_path: Path) -> None:
 def test_a_weight_takes_a_bit(tmp_path: Path) -> None:
     """512 filters of 256 x 3 x 3: 147,456 bytes of bits and 2,048 of magnitudes, where floats take 32 times as much."""
     cfg = "[net]\nwidth=4\nheight=4\nchannels=256\n[convolutional]\nfilters=512\nsize=3\nxnor=1\nactivation=linear\n"
-    packed.write(tmp_path / "a.safetensors", model_of(cfg))
+    onefile.write(tmp_path / "a.safetensors", model_of(cfg), pack=True)
     arrays, _ = changed(tmp_path / "a.safetensors")
     assert arrays["000.bits"].nbytes == 512 * 256 * 9 // 8
     assert {name: array.nbytes for name, array in arrays.items() if name != "000.bits"} == {
@@ -131,12 +131,53 @@ def test_a_weight_takes_a_bit(tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").stat().st_size < 512 * 256 * 9 / 8 + 4096 + 1000
 
 
+# Of each published network the filters of its single bits and what each one sees, by the papers.
+ALEXNET = [(256, 96 * 25), (384, 256 * 9), (384, 384 * 9), (256, 384 * 9), (4096, 9216), (4096, 4096)]
+RESNET18 = [
+    *4 * [(64, 64 * 9)],
+    *[pair for n in (128, 256, 512) for pair in ((n, n // 2), (n, n // 2 * 9), *3 * [(n, n * 9)])],
+]
+EXTRACTION = [
+    (192, 64 * 9), (128, 192), (256, 128 * 9), (256, 256), (512, 256 * 9), *4 * [(256, 512), (512, 256 * 9)],
+    (512, 512), (1024, 512 * 9), *2 * [(512, 1024), (1024, 512 * 9)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("alexnet-xnor", ALEXNET), ("alexnet-bwn", ALEXNET), ("resnet18-xnor", RESNET18), ("resnet18-bwn", RESNET18),
+     ("extraction-bwn", EXTRACTION)],
+)  # fmt: skip
+def test_the_networks_of_the_thesis_shrink_thirtyfold(name: str, layers: list[tuple[int, int]]) -> None:
+    """A bit for each 32, and one float for each filter; sections 4.1 and 4.5 say about 32 times."""
+    found = savings(open_network(name))
+    assert sorted((each.floats, each.packed) for each in found) == sorted(
+        (4 * filters * seen, filters * (seen // 8 + 4)) for filters, seen in layers
+    )
+    assert sum(each.floats for each in found) > 31 * sum(each.packed for each in found)
+
+
+def test_real_weights_beside_the_bits_may_take_sixteen(model: Model, path: Path, tmp_path: Path) -> None:
+    """Magnitudes stay 32 bits long, so what the bits say does not change."""
+    onefile.write(tmp_path / "half.safetensors", model, pack=True, half=True)
+    whole, half = open_model(path), open_model(tmp_path / "half.safetensors")
+    for index, (ours, theirs) in enumerate(zip(whole.weights, half.weights, strict=True)):
+        for name, array in ours.items():
+            exact = name == "weights" and index in ONE_BIT
+            np.testing.assert_allclose(theirs[name], array, rtol=0 if exact else 2**-11, atol=0 if exact else 2**-25)
+    arrays, _ = changed(tmp_path / "half.safetensors")
+    assert {name: str(array.dtype) for name, array in arrays.items() if name.startswith("001")} == {
+        "001.biases": "float16", "001.scales": "float16", "001.mean": "float16", "001.variance": "float16",
+        "001.bits": "uint8", "001.magnitude": "float32",
+    }  # fmt: skip
+
+
 def test_bit_i_of_byte_j_is_weight_8j_plus_i(tmp_path: Path) -> None:
     cfg = "[net]\nwidth=1\nheight=1\nchannels=11\n[convolutional]\nfilters=1\nsize=1\nbinary=1\nactivation=linear\n"
     model = model_of(cfg)
     model.weights[0]["weights"][...] = -2
     model.weights[0]["weights"][0, [0, 3, 8, 10]] = 2
-    packed.write(tmp_path / "a.safetensors", model)
+    onefile.write(tmp_path / "a.safetensors", model, pack=True)
     arrays, metadata = changed(tmp_path / "a.safetensors")
     assert arrays["000.bits"].tolist() == [[0b1001, 0b101]]
     assert arrays["000.magnitude"].tolist() == [2]
@@ -147,24 +188,14 @@ def test_bit_i_of_byte_j_is_weight_8j_plus_i(tmp_path: Path) -> None:
 def test_a_model_without_single_bits_is_not_packed(tmp_path: Path) -> None:
     cfg = "[net]\nwidth=1\nheight=1\nchannels=1\n[convolutional]\nfilters=1\nsize=1\nbinary=1\nweight_bits=2\n"
     with pytest.raises(WeightsError, match=r"^[^\n]*no layer of test.cfg has weights of single bits[^\n]*$"):
-        packed.write(tmp_path / "a.safetensors", model_of(cfg))
+        onefile.write(tmp_path / "a.safetensors", model_of(cfg), pack=True)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_not_finite_is_not_packed(model: Model, tmp_path: Path) -> None:
     model.weights[1]["weights"][0, 0, 0, 0] = np.nan
     with pytest.raises(WeightsError, match=r"layer 1 \[convolutional\] weights holds values that are not finite"):
-        packed.write(tmp_path / "a.safetensors", model)
-
-
-def test_a_packed_file_is_told_from_a_plain_one(model: Model, path: Path, tmp_path: Path) -> None:
-    onefile.write(tmp_path / "plain.safetensors", model)
-    assert packed.is_packed(path)
-    assert not packed.is_packed(tmp_path / "plain.safetensors")
-    with pytest.raises(WeightsError, match="is no packed model"):
-        packed.read(tmp_path / "plain.safetensors", LIMIT)
-    with pytest.raises(WeightsError):
-        onefile.read(path, LIMIT)
+        onefile.write(tmp_path / "a.safetensors", model, pack=True)
 
 
 def test_a_truncated_file_is_refused_wherever_it_ends(path: Path, tmp_path: Path) -> None:
@@ -173,12 +204,12 @@ def test_a_truncated_file_is_refused_wherever_it_ends(path: Path, tmp_path: Path
     for length in (*range(64), *range(64, len(data), 97), len(data) - 1):
         short.write_bytes(data[:length])
         with pytest.raises(WeightsError) as caught:
-            packed.read(short, LIMIT)
+            onefile.read(short, LIMIT)
         assert "\n" not in str(caught.value)
         assert str(caught.value).startswith(str(short))
     short.write_bytes(data + b"\0")
     with pytest.raises(WeightsError):
-        packed.read(short, LIMIT)
+        onefile.read(short, LIMIT)
 
 
 def test_a_damaged_file_is_refused_or_has_other_weights(path: Path, tmp_path: Path) -> None:
@@ -188,7 +219,7 @@ def test_a_damaged_file_is_refused_or_has_other_weights(path: Path, tmp_path: Pa
     for place in range(0, len(data), 41):
         hit.write_bytes(data[:place] + bytes([data[place] ^ 0x15]) + data[place + 1 :])
         try:
-            packed.read(hit, LIMIT)
+            onefile.read(hit, LIMIT)
         except LookonceError as problem:
             said.add(str(problem))
     assert len(said) > 5
@@ -199,7 +230,7 @@ def test_a_file_of_another_cfg_is_refused(path: Path, tmp_path: Path) -> None:
     arrays, metadata = changed(path)
     other = tmp_path / "other.safetensors"
     for before, after, says in (
-        ("filters=12", "filters=14", "layer 1 .convolutional. biases is F32 .12,., wanted F32 .14,."),
+        ("filters=12", "filters=14", "layer 1 .convolutional. biases is F32 .12,., wanted F32 or F16 .14,."),
         ("filters=10", "filters=9", "layer 0 .convolutional. biases is F32 .10,., wanted"),
         ("pad=1\nxnor=1", "pad=1", "the array '001.bits' is not of its cfg"),
         ("weight_bits=2", "weight_bits=1", "the array '004.bits' is missing"),
@@ -207,7 +238,7 @@ def test_a_file_of_another_cfg_is_refused(path: Path, tmp_path: Path) -> None:
     ):
         safetensors.numpy.save_file(arrays, other, {**metadata, "cfg": metadata["cfg"].replace(before, after)})
         with pytest.raises(WeightsError, match=says) as caught:
-            packed.read(other, LIMIT)
+            onefile.read(other, LIMIT)
         assert "\n" not in str(caught.value)
 
 
@@ -227,16 +258,17 @@ def test_arrays_that_cannot_be_are_refused(path: Path, tmp_path: Path) -> None:
     ):
         safetensors.numpy.save_file({**arrays, name: np.ascontiguousarray(array)}, other, metadata)
         with pytest.raises(WeightsError, match=says):
-            packed.read(other, LIMIT)
+            onefile.read(other, LIMIT)
     for key, value, kind in (
-        ("packed", "2", WeightsError), ("lookonce", "2", WeightsError), ("names", "[1", WeightsError),
-        ("names", '["a"]', WeightsError), ("resize", "squash", WeightsError), ("trained", "99", WeightsError),
+        ("packed", "2", WeightsError), ("packed", "", WeightsError), ("lookonce", "2", WeightsError),
+        ("names", "[1", WeightsError), ("names", '["a"]', WeightsError),
+        ("resize", "squash", WeightsError), ("trained", "99", WeightsError),
         ("thresholds", '{"score": 2}', WeightsError), ("header", '{"seen": -1}', WeightsError),
         ("cfg", "[net", CfgError),
     ):  # fmt: skip
         safetensors.numpy.save_file(arrays, other, {**metadata, key: value})
         with pytest.raises(kind) as caught:
-            packed.read(other, LIMIT)
+            onefile.read(other, LIMIT)
         assert "\n" not in str(caught.value)
 
 
@@ -245,6 +277,6 @@ def test_a_header_that_lies_about_its_length_is_refused(tmp_path: Path) -> None:
     text = json.dumps({"a": {"dtype": "U8", "shape": [1 << 60], "data_offsets": [0, 1 << 60]}}).encode()
     lie.write_bytes(struct.pack("<Q", len(text)) + text)
     with pytest.raises(WeightsError):
-        packed.read(lie, LIMIT)
+        onefile.read(lie, LIMIT)
     with pytest.raises(WeightsError, match="no such file"):
-        packed.read(tmp_path / "none.safetensors", LIMIT)
+        onefile.read(tmp_path / "none.safetensors", LIMIT)
