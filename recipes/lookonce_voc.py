@@ -85,7 +85,7 @@ def run(arguments: Sequence[str]) -> None:
     learn(out / "detector", *detector, "--pretrained", f"{backbone}:{LAYERS}", "--epochs", "67")
     taught.run([str(path) for path in (out / "detector" / "best.safetensors", teacher, voc, out / "taught")])
     learned = out / "taught" / taught.MODEL
-    learn(out / "again", *detector, "--pretrained", str(learned), "--anchors", "keep", "--epochs", "22")
+    learn(out / "again", *detector, "--pretrained", str(learned), "--anchors", "keep", "--epochs", "18")
     best = open_model(out / "again" / "best.safetensors")
     path = out / "lookonce-voc.safetensors"
     onefile.write(path, best, half=True)
