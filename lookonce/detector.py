@@ -9,6 +9,7 @@ import numpy as np
 
 from lookonce import boxes
 from lookonce.boxes import NmsKind
+from lookonce.chosen import Chosen
 from lookonce.detections import Detections
 from lookonce.engines import EngineKind, Precision
 from lookonce.engines.options import share
@@ -17,6 +18,7 @@ from lookonce.heads.head import Candidates, DecodeOptions
 from lookonce.heads.yolo import Yolo
 from lookonce.model import Model
 from lookonce.runner import Compat, Raw, ResizeChoice, Runner, Source
+from lookonce.wordtree import Subset
 
 
 class Detector:
@@ -25,6 +27,9 @@ class Detector:
     `threshold`, `nms` and `hierarchy` are the least score, the most overlap of two boxes of one class, and the least
     probability of a step down a tree; the model's own if None. `class_agnostic` lets boxes of all classes suppress
     each other. `resize` fits pictures by letterbox, stretch or crop, `auto` as the model's makers did.
+    `only` are the classes to answer with, by name or, as a Subset, chosen from the tree: `names` are then these, each
+    as likely as all that lies below it (Darknet's map=). Down a tree, without `only`, `depth` is the most steps from
+    the top that an answer goes, and `below` leaves answers that are none of these classes out.
     `compat="darknet"` reproduces Darknet's accidents: batch norm's outer epsilon, `binary=1` ignored, the half-pixel
     letterbox inverse, tree traversal by products, EXIF orientation left alone.
 
@@ -42,6 +47,9 @@ class Detector:
         threshold: float | None = None,
         nms: float | None = None,
         hierarchy: float | None = None,
+        only: Sequence[str] | Subset | None = None,
+        depth: int | None = None,
+        below: Sequence[str] | None = None,
         class_agnostic: bool = False,
         resize: ResizeChoice = "auto",
         compat: Compat = None,
@@ -51,7 +59,6 @@ class Detector:
             classifies = network.kind == "classifier"
             does = "classifies: use classify (Classifier)" if classifies else "puts out neither boxes nor classes"
             raise CfgError(f"{network.cfg.path}: has no detection head; it {does}")
-        self.names = model.label_names()
         own = model.thresholds
         self.threshold = own.score if threshold is None else share("threshold", threshold)
         self.nms = own.nms if nms is None else share("nms", nms)
@@ -60,7 +67,8 @@ class Detector:
         self.runner = Runner(
             model, engine=engine, precision=precision, threads=threads, resize=resize, compat=compat
         )
-        self._tree = model.tree is not None
+        self._chosen = Chosen.of(model, only, depth, below)
+        self.names = self._chosen.names
         self._heads = [head for _, head in network.heads]
 
     def __str__(self) -> str:
@@ -77,7 +85,8 @@ class Detector:
             "nms": self.nms,
             "nms_kind": "plain" if beta is None else f"diou {beta:g}",
             "class_agnostic": self.nms_kind.across_classes,
-            **({"hierarchy": self.hierarchy} if self._tree else {}),
+            **({"hierarchy": self.hierarchy} if self._chosen.walks else {}),
+            **self._chosen.settings(),
             "compat": "darknet" if runner.compat else None,
             "engine": f"{runner.engine.name} {runner.engine.version}",
             "precision": runner.engine.precision,
@@ -98,10 +107,13 @@ class Detector:
     def answer(self, raw: Raw) -> list[Detections]:
         """What the raw outputs of the network say of each picture."""
         runner = self.runner
-        options = DecodeOptions((runner.width, runner.height), self.threshold, self.hierarchy, runner.compat)
+        options = self._chosen.within(
+            DecodeOptions((runner.width, runner.height), self.threshold, self.hierarchy, runner.compat)
+        )
         found = Candidates.concat(
             [head.decode(output, options) for head, output in zip(self._heads, raw.outputs, strict=True)]
         )
+        found = self._chosen.kept(found)
         results = []
         for number, place in enumerate(raw.placed):
             rows = np.flatnonzero(found.picture == number) if len(raw.placed) > 1 else np.arange(len(found.score))

@@ -138,19 +138,24 @@ class WordTree:
 
         Raises DataError for a name that no node has, and for two that are one node.
         """
-        own = np.full(len(self), -1, np.int64)
-        tops: list[Int64[np.ndarray, " M"]] = []
-        for number, name in enumerate(names):
-            nodes = self.find(name)
+        found = [self.find(name) for name in names]
+        for name, nodes in zip(names, found, strict=True):
             if not nodes:
                 raise DataError(f"no node of the tree is called {shown(name)}{nearest(plain(name), self._called)}")
+        return self.subset_of(names, found)
+
+    def subset_of(self, names: Sequence[str], found: Sequence[Sequence[int]]) -> Subset:
+        """Some classes of the tree with the nodes that each is. Raises DataError for two that are one node."""
+        own = np.full(len(self), -1, np.int64)
+        tops: list[Int64[np.ndarray, " M"]] = []
+        for number, (name, nodes) in enumerate(zip(names, found, strict=True)):
             for node in nodes:
                 if own[node] >= 0:
                     other = shown(names[int(own[node])])
                     raise DataError(f"{shown(name)} and {other} are the same node of the tree, {self.ids[node]}")
             own[list(nodes)] = number
             tops.append(np.array([node for node in nodes if (own[self.path(node)[:-1]] != number).all()], np.int64))
-        for level in self._levels[1:]:
+        for level in self.levels[1:]:
             own[level] = np.where(own[level] >= 0, own[level], own[self.parent[level]])
         return Subset(tuple(names), tuple(tops), own)
 
@@ -177,9 +182,19 @@ class WordTree:
     def absolute(self, conditional: Float32[np.ndarray, "N K"]) -> Float32[np.ndarray, "N K"]:
         """Each node's own probability: the product of the conditional ones from its root down (thesis 2.4.1)."""
         product = conditional.copy()
-        for level in self._levels[1:]:
+        for level in self.levels[1:]:
             product[:, level] *= product[:, self.parent[level]]
         return product
+
+    def least(self, probability: Float32[np.ndarray, "N K"]) -> Float32[np.ndarray, "N K"]:
+        """Each node's own probability where nodes are judged independently: the least from its root down.
+
+        Nobody is surer of a terrier than of a dog.
+        """
+        least = probability.copy()
+        for level in self.levels[1:]:
+            least[:, level] = np.minimum(least[:, level], least[:, self.parent[level]])
+        return least
 
     def descend(
         self, logits: Real[np.ndarray, "N K"], threshold: float, *, compat: bool = False, deepest: int | None = None
@@ -222,8 +237,33 @@ class WordTree:
             active, group = active[onward], below[onward]
         return node, own
 
+    def walk(
+        self, own: Float32[np.ndarray, "N K"], threshold: float, *, deepest: int | None = None
+    ) -> Int64[np.ndarray, " N"]:
+        """The node where each row stops that walks down as in `descend`, by each node's `own` probability."""
+        node = np.full(len(own), -1, np.int64)
+        active = np.arange(len(own))
+        group = np.zeros(len(own), np.int64)
+        depth = 0
+        while len(active) and depth != deepest:
+            depth += 1
+            slot = np.arange(self.sizes[group].max())
+            inside = slot < self.sizes[group][:, None]                            # (A, S)
+            member = self.starts[group][:, None] + np.where(inside, slot, 0)      # (A, S)
+            value = np.where(inside, own[active[:, None], member], -np.inf)
+            rows, best = np.arange(len(active)), value.argmax(axis=1)
+            enters = value[rows, best] > threshold
+            child = member[rows, best]
+            goes = enters | (depth == 1)
+            node[active[goes]] = child[goes]
+            below = self.children[child]
+            onward = enters & (below >= 0)
+            active, group = active[onward], below[onward]
+        return node
+
     @cached_property
-    def _levels(self) -> list[Int64[np.ndarray, " L"]]:
+    def levels(self) -> list[Int64[np.ndarray, " L"]]:
+        """The nodes of each depth, the roots first."""
         order = np.argsort(self.depth, kind="stable")
         return np.split(order, np.searchsorted(self.depth[order], np.arange(2, int(self.depth.max()) + 1)))
 

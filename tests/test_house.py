@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "draw": {"pictures", "detections"},
     "layers": {"darknet"},
     "heads": {"layers", "darknet", "boxes", "detections", "wordtree"},
-    "network": {"layers", "heads", "darknet"},
+    "network": {"layers", "heads", "darknet", "wordtree"},
     "zoo": {"darknet"},
     "model": {"network", "layers", "heads", "darknet", "wordtree", "zoo"},
     "summary": {"network", "layers", "darknet"},
@@ -39,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "binary": {"model", "network", "layers", "darknet"},
     "engines": {"graph", "model", "heads"},
     "runner": {"engines", "graph", "model", "pictures"},
-    "detector": {"runner", "engines", "model", "heads", "boxes", "detections"},
+    "chosen": {"engines", "model", "heads", "detections", "wordtree"},
+    "detector": {"chosen", "runner", "engines", "model", "heads", "boxes", "detections", "wordtree"},
     "classifier": {"runner", "engines", "model", "wordtree"},
     "loading": {"detector", "classifier", "runner", "engines", "model", "zoo"},
     "benchmark": {"detector", "runner", "engines", "graph", "model", "pictures"},
@@ -52,11 +53,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trees": {"wordtree", "darknet", "data", "truth"},                                          # never a network
     "evaluate": {"detections", "truth", "boxes", "wordtree"},                                   # never a network
     "report": {"evaluate", "draw", "pictures", "detections", "truth"},
-    "exam": {"detector", "classifier", "data", "evaluate", "report", "pictures", "detections"},
+    "exam": {"detector", "classifier", "data", "evaluate", "report", "pictures", "detections", "wordtree"},
     "nn": {"model", "network", "layers"},
     "losses": {"network", "layers", "heads", "boxes", "truth", "wordtree", "darknet"},
     "train": {"nn", "losses", "data", "model", "network", "heads", "layers", "darknet", "exam", "report", "detector",
-              "classifier", "truth", "zoo", "pictures", "draw", "detections", "runner", "engines"},
+              "classifier", "truth", "zoo", "pictures", "draw", "detections", "runner", "engines", "trees", "wordtree"},
     "cli": set(),                                   # everything; checked apart
 }
 

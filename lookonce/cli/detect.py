@@ -25,6 +25,9 @@ def detect(
     thresh: options.Threshold = None,
     nms: options.Nms = None,
     hier: options.Hierarchy = None,
+    only: options.Only = None,
+    depth: options.Depth = None,
+    below: options.Below = None,
     agnostic: Annotated[
         bool, typer.Option("--agnostic", help="Let boxes of all classes suppress each other.", rich_help_panel=ANSWERS)
     ] = False,
@@ -65,6 +68,7 @@ def detect(
     opened = options.opened(model, weights, names, size, allow_paths, allow_nonfinite)
     detector = Detector(
         opened, engine=engine, precision=precision, threads=threads, threshold=thresh, nms=nms, hierarchy=hier,
+        only=options.parse_classes("--only", only), depth=depth, below=options.parse_classes("--below", below),
         resize=resize, class_agnostic=agnostic, compat="darknet" if compat_darknet else None,
     )  # fmt: skip
     with contextlib.ExitStack() as stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -85,6 +86,9 @@ def val(
 ) -> int:
     """How good a model is on a dataset, by the rules that are named, and what it gets wrong.
 
+    Of a model with a tree the dataset's classes are judged, each as likely as all below it, and by whether they had
+    boxes when it learnt; with --hier the node where each box's way down ends.
+
     lookonce val --data VOCdevkit/VOC2007 --split test -m my.cfg -w my.weights --names voc --protocol voc07
 
     lookonce val --data instances_val2017.json -m yolov3 --errors --report out -o answers.json
@@ -92,6 +96,7 @@ def val(
     from lookonce.classifier import Classifier
     from lookonce.data import open_dataset
     from lookonce.detector import Detector
+    from lookonce.exam import boxed_in, by_boxes, chosen_classes
 
     if out is not None:
         options.refuse_to_replace(out, [data, model, weights, names, against, map_file, similar])
@@ -111,13 +116,18 @@ def val(
             if refused := [name for name, given in asked_of_boxes.items() if given]:
                 raise CfgError(f"{model}: is a classifier, for which there is no {', '.join(refused)}: leave it out")
             return _classifier(classifier, dataset, reporter, min_map, as_json)
+        chosen, groups = None, None
+        if opened.tree is not None and hier is None:
+            chosen = chosen_classes(opened.tree, dataset.names, map_file)
+            groups = by_boxes(opened.tree, chosen, boxed_in(opened.card))
+            map_file = None
         detector = Detector(
             opened, engine=engine, precision=precision, threads=threads, threshold=thresh, nms=nms, hierarchy=hier,
-            resize=resize, compat=compat,
+            only=chosen, resize=resize, compat=compat,
         )  # fmt: skip
         reporter.say(str(detector))
         asked = Asked(errors, similar, report, against, min_map, as_json)
-        return _detector(detector, opened.name, dataset, protocol, map_file, out, asked, reporter)
+        return _detector(detector, opened.name, dataset, protocol, map_file, groups, out, asked, reporter)
 
 
 def judge(
@@ -216,14 +226,14 @@ def _exam(dataset: Dataset, protocol: str, names: str | None, map_file: Path | N
 
 
 def _detector(
-    detector: Detector, name: str, dataset: Dataset, protocol: str, map_file: Path | None, out: Path | None,
-    asked: Asked, reporter: Reporter,
+    detector: Detector, name: str, dataset: Dataset, protocol: str, map_file: Path | None,
+    groups: Mapping[str, Sequence[str]] | None, out: Path | None, asked: Asked, reporter: Reporter,
 ) -> int:  # fmt: skip
     from lookonce.exam import Exam, usual_protocol
     from lookonce.results import open_writer
 
     chosen: Any = usual_protocol(dataset) if protocol == "auto" else protocol
-    exam = Exam(dataset, chosen, detector.names, map_file)
+    exam = Exam(dataset, chosen, detector.names, map_file, groups)
     say_shared(exam, reporter)
     beside = prepared(exam, asked)
     failed: list[str] = []
@@ -248,7 +258,7 @@ def _detector(
 def _classifier(
     classifier: Classifier, dataset: Dataset, reporter: Reporter, least: float | None, as_json: bool
 ) -> int:
-    from lookonce.exam import ClassExam
+    from lookonce.exam import ClassExam, chosen_classes
 
     failed: list[str] = []
 
@@ -256,7 +266,8 @@ def _classifier(
         failed.append(message)
         reporter.complain(message)
 
-    exam = ClassExam(dataset, classifier.names)
+    chosen = None if classifier.tree is None else chosen_classes(classifier.tree, dataset.names)
+    exam = ClassExam(dataset, classifier.names, chosen)
     reporter.say(f"{dataset.path}: {len(dataset):,} pictures of {len(dataset.names)} classes")
     figures, depths = exam.run(classifier, complain, lambda done, total: reporter.progress(f"{done:,} of {total:,}"))
     if as_json:

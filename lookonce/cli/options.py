@@ -61,6 +61,19 @@ Hierarchy = Annotated[
     typer.Option("--hier", min=0, max=1, help="Least probability of a step down a tree.", show_default=".5",
                  rich_help_panel=ANSWERS),
 ]  # fmt: skip
+Only = Annotated[
+    str | None,
+    typer.Option(help="Answer with these classes alone, of a tree each with all below it: animal,vehicle.",
+                 rich_help_panel=ANSWERS),
+]  # fmt: skip
+Below = Annotated[
+    str | None,
+    typer.Option(help="Of the answers down a tree those at or below these: animal,vehicle.", rich_help_panel=ANSWERS),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most steps down a tree, 1 for its roots.", show_default="all", rich_help_panel=ANSWERS),
+]
 Resize = Annotated[
     Literal["auto", "letterbox", "stretch"],
     typer.Option(help="How pictures are fitted to the input; auto: as its makers did.", rich_help_panel=ANSWERS),
@@ -97,6 +110,16 @@ AllowPaths = Annotated[
     bool, typer.Option("--allow-paths", help="Let a cfg name files outside its folder.", rich_help_panel=MODEL)
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=OUTPUT)]
+
+
+def parse_classes(option: str, text: str | None) -> list[str] | None:
+    """`animal,vehicle` as names. Raises DataError for none."""
+    if text is None:
+        return None
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise DataError(f"{option}: wanted names of classes between commas")
+    return names
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

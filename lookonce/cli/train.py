@@ -29,7 +29,9 @@ MOST_BATCH = 1 << 20
 STILL = {"resume", "epochs", "device", "threads", "workers", "save_every", "skip_bad", "board", "strict", "quiet"}
 # What fits a network to data, and where a cfg says it itself.
 FITTING = {"batch": "batch=", "lr": "learning_rate=", "recipe": "its recipe", "anchors": "anchors=",
-           "multi_scale": "random=", "model": "its layers"}  # fmt: skip
+           "multi_scale": "random=", "model": "its layers", "tree": "tree="}  # fmt: skip
+# What needs another option beside it.
+BESIDE = {"ratio": "also", "choices": "tree"}
 
 Cfg = Annotated[
     Path | None,
@@ -61,6 +63,21 @@ def train(
         str | None, typer.Option(help="The part to judge by, or none.", rich_help_panel=DATASET)
     ] = None,
     val: Annotated[Path | None, typer.Option(help="Another dataset to judge by.", rich_help_panel=DATASET)] = None,
+    also: Annotated[
+        Path | None,
+        typer.Option(help="Pictures learnt beside these, with boxes or only classes.", rich_help_panel=DATASET),
+    ] = None,
+    ratio: Annotated[
+        str, typer.Option(help="Pictures of --data to those of --also, of all that are drawn.", rich_help_panel=DATASET)
+    ] = "1:4",
+    tree: Annotated[
+        Path | None,
+        typer.Option(help="A WordTree whose nodes are the classes; see `lookonce tree`.", rich_help_panel=DATASET),
+    ] = None,
+    choices: Annotated[
+        Path | None,
+        typer.Option(help="Lines `name = id` for names that may be several nodes.", rich_help_panel=DATASET),
+    ] = None,
     format: options.DataFormat = None,
     names: Annotated[
         str | None, typer.Option(help="The classes to learn, a file; else the data's.", rich_help_panel=DATASET)
@@ -175,6 +192,8 @@ def train(
     lookonce train --data VOC2007 --pretrained lookonce-voc --epochs 100
 
     lookonce train my.cfg --data my.data --pretrained darknet53.conv.74
+
+    lookonce train --data VOC2007 --also tiny-imagenet --tree my.tree --choices my.choices --pretrained lookonce-voc
     """
     if importlib.util.find_spec("torch") is None:
         raise EngineError("learning needs torch: `pip install 'lookonce[train]'` brings it")
@@ -183,6 +202,7 @@ def train(
     from lookonce.train import starting
     from lookonce.train.distributed import join, leave
     from lookonce.train.folder import RunFolder
+    from lookonce.train.labels import parse_ratio
     from lookonce.train.machine import prepare
     from lookonce.train.settings import Settings
 
@@ -203,12 +223,15 @@ def train(
             folder = stack.enter_context(RunFolder(out))            # one that is refused is so before all the work
         settings = Settings(
             data=str(data), split=split, val_split=val_split, val=None if val is None else str(val), format=format,
-            names=names, protocol=None if protocol == "auto" else protocol,
+            names=names, also=None if also is None else str(also), ratio=parse_ratio(ratio),
+            choices=None if choices is None else str(choices), protocol=None if protocol == "auto" else protocol,
             order="epochs" if cfg is None else "drawn", seed=seed, save_seconds=save_every, threads=threads,
             workers=machine.spare_cores if workers is None else workers, device=str(machine.device),
             precision=machine.precision, compat=compat_darknet, compiled=compiled, bad="skip" if skip_bad else "stop",
         )  # fmt: skip
-        found = starting.data_of(settings)
+        words = starting.tree_of(tree, cfg)
+        settings = settings.changed({"tree": words is not None})
+        found = starting.data_of(settings, words)
         reporter.say(f"{data}: {found.rule}")
         _say_problems(found.left_out, reporter)
         if cfg is None:
@@ -291,6 +314,9 @@ def _check_given(given: set[str], cfg: Path | None) -> None:
                 f"--resume: goes on as the run was begun and takes no {word}: only --epochs, --skip-bad, --save-every, "
                 "--workers, --threads and --device may be others now"
             )
+    for name, other in BESIDE.items():
+        if name in given and other not in given and not (other == "tree" and cfg is not None):
+            raise DataError(f"--{name}: says nothing without --{other}; give both, or neither")
     if cfg is not None:
         for name, key in FITTING.items():
             if name in given:

@@ -5,6 +5,7 @@ All that is random follows from the run's seed, the mini-batch's number and the 
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
@@ -53,13 +54,24 @@ def sample(
 
 
 def picked(
-    augmentation: Augmentation, plan: Plan, place: int, seed: int, count: int, bad: Collection[int] = ()
+    augmentation: Augmentation,
+    plan: Plan,
+    place: int,
+    seed: int,
+    count: int,
+    bad: Collection[int] = (),
+    parts: Sequence[int] = (),
 ) -> tuple[int, ...]:
     """The pictures, among `count`, that a sample is made of: one, or four for a mosaic, others in place of `bad` ones.
+
+    Of a mixed dataset they are of one of its `parts`, so that shares hold and boxes are beside boxes.
 
     What is drawn does not depend on bad ones that it does not meet.
     """
     indices = [plan.indices[place]]
+    ends = [sum(parts[: number + 1]) for number in range(len(parts))] or [count]
+    part = bisect.bisect_right(ends, indices[0])
+    begin, end = ends[part - 1] if part else 0, ends[part]
     until = augmentation.mosaic_until
     over = augmentation.placing == "rotate" or (until is not None and plan.number >= until)
     share = 0.0 if over else augmentation.mosaic
@@ -67,10 +79,10 @@ def picked(
         return tuple(indices)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PICK, plan.number, place)))
     if rng.uniform() < share:
-        indices += rng.integers(0, count, 3).tolist()
+        indices += rng.integers(begin, end, 3).tolist()
     for at, index in enumerate(indices):
         while index in bad:
-            index = int(rng.integers(0, count))
+            index = int(rng.integers(begin, end))
         indices[at] = index
     return tuple(indices)
 
@@ -87,6 +99,8 @@ def compose(
     """The sample at `place` of mini-batch `number`, made of one picture or of four, on `canvas`.
 
     A picture that has only classes is in no mosaic, which would show little of it: then the first stands alone.
+    By `place` and `crop` one that is smaller than the input is shown somewhere at a size between its own and the whole:
+    its class holds wherever it lies, and enlarged as far as it goes it would teach what blur looks like.
     """
     rng = np.random.default_rng((seed, number, place))
     if len(items) == 4 and all(len(item.truth) or not item.truth.classes for item in items):
@@ -111,7 +125,7 @@ def _single(
         turning.put(picture, canvas, turn)
         colour.distort(canvas, colour.draw(augmentation, rng))
     else:
-        across, down = _axes(picture, canvas, augmentation, rng)
+        across, down = _axes(picture, canvas, augmentation, rng, shrinks=not len(item.truth) and len(label) > 0)
         corners = _moved(corners, across, down)
         _fill(picture, canvas, across, down, colour.draw(augmentation, rng))
     return _cxcywh(np.clip(corners / np.array(size * 2), 0, 1)), label
@@ -142,10 +156,17 @@ def _mosaic(
 
 
 def _axes(
-    picture: np.ndarray, canvas: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+    picture: np.ndarray,
+    canvas: np.ndarray,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    *,
+    shrinks: bool = False,
 ) -> tuple[Axis, Axis]:
     _, height, width = canvas.shape
-    across, down = placing.draw(augmentation, (picture.shape[1], picture.shape[0]), (width, height), rng)
+    own = max(picture.shape[1] / width, picture.shape[0] / height)
+    least = min(own, 1.0) if shrinks else 1.0
+    across, down = placing.draw(augmentation, (picture.shape[1], picture.shape[0]), (width, height), rng, least)
     mirrored = rng.uniform() < 0.5 and augmentation.flip
     return across.mirrored(width) if mirrored else across, down
 

@@ -52,7 +52,8 @@ class Dataset:
     `format` is the form of its files (voc, coco, ...), `path` what it was opened by. `numbers` are the classes' numbers
     in its files where these are not 0, 1, 2, ... (COCO's category ids; -1 for a name that has none). `above` are, for
     each class, all classes above it in a hierarchy (Open Images), empty without one. `problems` is everything that
-    reading found.
+    reading found. `parts` says how many of its pictures are of each dataset that it was mixed of (data.mixed), in their
+    order; empty if it is of one.
     """
 
     format: str
@@ -62,6 +63,7 @@ class Dataset:
     numbers: tuple[int, ...] = ()
     problems: tuple[Problem, ...] = ()
     above: tuple[tuple[int, ...], ...] = ()
+    parts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)

@@ -79,7 +79,7 @@ class Loader:
         if folder is not None:
             Folder(folder)                                  # what is wrong with it is said here
         self._plans, self._complain = iter(plans), complain
-        self._choosing = Choosing(dataset.items, augmentation, seed, bad, complain)
+        self._choosing = Choosing(dataset.items, augmentation, seed, bad, complain, dataset.parts)
         self._setup = Setup(augmentation, seed, usual_budget() if memory is None else memory, folder, most)
         self._outbox = Outbox(patience_s)
         self._pool = _Pool(workers, self._setup, self._choosing, restarts, patience_s)

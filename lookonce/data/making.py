@@ -157,13 +157,21 @@ def serve(pipe: Pipe, setup: Setup, region: Region | None, attach: Callable[[str
 class Choosing:
     """Chooses the pictures of samples, and keeps account of those that cannot be read.
 
-    With `stop` the first of these is raised as InputError. With `skip` another picture is drawn in its place and each
-    is complained of once, until more than 100 or one of a hundred are bad.
+    With `stop` the first of these is raised as InputError. With `skip` another picture is drawn in its place, of a
+    mixed dataset of the same of its `parts`, and each is complained of once, until more than 100 or one of a hundred
+    are bad.
     """
 
     def __init__(
-        self, items: Sequence[Item], augmentation: Augmentation, seed: int, policy: Policy, complain: Complain
+        self,
+        items: Sequence[Item],
+        augmentation: Augmentation,
+        seed: int,
+        policy: Policy,
+        complain: Complain,
+        parts: Sequence[int] = (),
     ) -> None:
+        self._parts = tuple(parts)
         self._items, self._augmentation, self._seed = items, augmentation, seed
         self._policy, self._complain = policy, complain
         self.bad: dict[int, str] = {}
@@ -173,7 +181,7 @@ class Choosing:
         return [self._wanted(plan, place) for place in places]
 
     def _wanted(self, plan: Plan, place: int) -> Wanted:
-        indices = picked(self._augmentation, plan, place, self._seed, len(self._items), self.bad)
+        indices = picked(self._augmentation, plan, place, self._seed, len(self._items), self.bad, self._parts)
         return Wanted(place, indices, tuple(self._items[index] for index in indices))
 
     def leave_out(self, index: int, text: str) -> None:

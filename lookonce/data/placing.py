@@ -72,18 +72,28 @@ def cropped(source: int, start: int, size: int, length: int) -> Axis:
 
 
 def draw(
-    augmentation: Augmentation, picture: tuple[int, int], input: tuple[int, int], rng: np.random.Generator
+    augmentation: Augmentation,
+    picture: tuple[int, int],
+    input: tuple[int, int],
+    rng: np.random.Generator,
+    least: float = 1.0,
 ) -> tuple[Axis, Axis]:
     """Where a picture of (width, height) lies in an input of (width, height), across and down.
+
+    With `least` below 1 it is shown whole and somewhere, by `crop` too, at between this share of the largest size that
+    fits and all of it.
 
     Boxes follow the pixels. Darknet takes them from the numbers before those are cut to whole pixels, so that they may
     be up to one pixel off.
     """
     (w, h), (width, height) = picture, input
     jitter = augmentation.jitter
-    if augmentation.placing == "place":
+    if augmentation.placing == "place" or (augmentation.placing == "crop" and least < 1):
         aspect = (w + rng.uniform(-jitter, jitter) * w) / (h + rng.uniform(-jitter, jitter) * h)
-        inner = (height * aspect, height) if aspect < 1 else (width, width / aspect)
+        inner = (height * aspect, 1.0 * height) if aspect < 1 else (1.0 * width, width / aspect)
+        if least < 1:
+            share = rng.uniform(least, 1)
+            inner = (inner[0] * share, inner[1] * share)
         left, top = (int(rng.uniform() * (side - part)) for side, part in zip(input, inner, strict=True))
         return placed(w, max(1, int(inner[0])), left, width), placed(h, max(1, int(inner[1])), top, height)
     if augmentation.placing == "crop":

@@ -48,7 +48,7 @@ def shared_names(theirs: Sequence[str], ours: Sequence[str], file: Path | None =
     no class is shared, or if the file names an unknown class.
     """
     to = by_name(theirs, ours)
-    for number, other in _by_file(file, theirs, ours).items() if file is not None else ():
+    for number, other in by_file(file, theirs, ours).items() if file is not None else ():
         to[number] = other
     if not (to >= 0).any():
         some = f"{_some(theirs)} against {_some(ours)}"
@@ -104,7 +104,7 @@ def by_name(theirs: Sequence[str], ours: Sequence[str]) -> np.ndarray:
     return np.array([exact.get(name, alike.get(plain_name(name), -1)) for name in theirs], np.int64)
 
 
-def _by_file(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
+def by_file(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
     """The classes of theirs that the lines of a file name, and which of ours each is, -1 for none."""
     to: dict[int, int] = {}
     for line, text in _lines(path):

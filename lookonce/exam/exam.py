@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,7 +19,7 @@ from lookonce.evaluate.mapping import SharedNames, shared_names
 from lookonce.evaluate.overall import relabelled
 from lookonce.evaluate.reading import read_results
 from lookonce.evaluate.rows import whole_number
-from lookonce.exam.judgement import Judgement, judge_coco, judge_openimages, judge_voc
+from lookonce.exam.judgement import Judgement, judge_coco, judge_openimages, judge_voc, with_groups
 from lookonce.exam.paper import Complain, Progress, read_all
 
 Protocol = Literal["voc07", "voc12", "coco", "open-images"]
@@ -38,13 +38,20 @@ class Exam:
     """A dataset, judged on the classes that it shares with whoever answers, by one protocol.
 
     `names` (K,) are the classes that are judged, in the dataset's words; `objects` those of its objects that are of
-    these classes, numbered accordingly; `shared` what the two lists of names have in common. Raises DataError if there
-    is no picture, no object, or no class in common.
+    these classes, numbered accordingly; `shared` what the two lists of names have in common. Each of
+    `groups` of classes has a figure of its own. Raises DataError if there is no picture, no object, or no class in
+    common.
     """
 
     def __init__(
-        self, dataset: Dataset, protocol: Protocol, theirs: Sequence[str] = (), map_file: Path | None = None
+        self,
+        dataset: Dataset,
+        protocol: Protocol,
+        theirs: Sequence[str] = (),
+        map_file: Path | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        self.groups = groups or {}
         self.dataset = dataset
         self.protocol = protocol
         self.pictures = [item.name for item in dataset.items]
@@ -160,6 +167,9 @@ class Exam:
     # ------------------------------------------------------------------ judging
     def judge(self, answers: Answers) -> Judgement:
         """The figures of all answers."""
+        return with_groups(self._judge(answers), self.groups)
+
+    def _judge(self, answers: Answers) -> Judgement:
         if self.protocol == "coco":
             return judge_coco(self.objects, answers, len(self.pictures), self.names)
         if self.protocol == "open-images":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -93,6 +93,16 @@ def judge_openimages(
     meaning = "mean over the classes of the area under the curve, overlap .5, where the class was verified"
     main = Figure("mAP", found.mean, meaning)
     return _with_curves("open-images", main, found, objects, answers, pictures)
+
+
+def with_groups(judgement: Judgement, groups: Mapping[str, Sequence[str]]) -> Judgement:
+    """With a figure for each group of classes: the mean AP of those that have objects."""
+    main, figures = judgement.figures[0].name, list(judgement.figures)
+    for group, names in groups.items():
+        own = [row.ap for row in judgement.classes if row.name in names and row.ap == row.ap]
+        if own:
+            figures.append(Figure(f"{main}, {group}", float(np.mean(own)), f"over {len(own):,} classes"))
+    return replace(judgement, figures=tuple(figures))
 
 
 def _with_curves(

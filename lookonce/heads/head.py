@@ -13,6 +13,7 @@ from lookonce.arrays import namespace
 from lookonce.darknet.cfg import Section
 from lookonce.layers.layer import Layer
 from lookonce.layers.ops import Ops, T
+from lookonce.wordtree import Subset
 
 Array = Any                # numpy's or torch's, through the array API
 
@@ -26,13 +27,17 @@ class DecodeOptions(NamedTuple):
     """How a head's output is read.
 
     `input` is the width and height of the network's input; `threshold` is for scores, `hierarchy` for steps down a
-    tree; `compat` reproduces Darknet's accidents.
+    tree; `compat` reproduces Darknet's accidents. Down a tree `deepest` is the most steps, `only` and `below` are
+    classes chosen from it (heads.tree).
     """
 
     input: tuple[int, int]
     threshold: float = 0.25
     hierarchy: float = 0.5
     compat: bool = False
+    deepest: int | None = None
+    only: Subset | None = None
+    below: Subset | None = None
 
 
 @dataclass(frozen=True)

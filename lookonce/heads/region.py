@@ -29,6 +29,7 @@ from lookonce.heads.head import (
     passing_cells,
     sigmoid,
 )
+from lookonce.heads.tree import down_the_tree
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Shape
 from lookonce.wordtree import WordTree
@@ -136,7 +137,7 @@ class Region(Head):
             objectness = xp.where(objectness > options.threshold, objectness, 0 * objectness)
         if self.tree is not None:
             logits = cell[:, self.coords + 1 :]
-            return self._down_the_tree(cells.picture, xyxy, objectness, logits, options)
+            return down_the_tree(self.tree, cells.picture, xyxy, objectness, logits, options)
         score = objectness[:, None] * self._classes(xp, cell)              # (N, K)
         return every_class(cells.picture, xyxy, objectness, score, options.threshold)
 
@@ -198,16 +199,3 @@ class Region(Head):
         power = xp.exp(cell[:, first:] - xp.max(cell[:, first:], axis=1, keepdims=True))
         probability = power / xp.sum(power, axis=1, keepdims=True)
         return probability[:, 1:] if self.background else probability
-
-    def _down_the_tree(
-        self, picture: Array, xyxy: Array, objectness: Array, logits: Array, options: DecodeOptions
-    ) -> Candidates:
-        """One row a box: the node where its way down ends. Its score is its objectness alone, as in Darknet."""
-        assert self.tree is not None
-        passes = objectness > options.threshold
-        picture, xyxy, objectness, logits = picture[passes], xyxy[passes], objectness[passes], logits[passes]
-        xp = namespace(logits)
-        rows = logits if isinstance(logits, np.ndarray) else np.asarray(logits.cpu())
-        label, _ = self.tree.descend(rows, options.hierarchy, compat=options.compat)
-        label = xp.asarray(label, device=logits.device)
-        return Candidates(picture, xp.arange(len(label)), xyxy, objectness, label, objectness)

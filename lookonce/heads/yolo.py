@@ -13,6 +13,7 @@ import numpy as np
 from lookonce.arrays import namespace
 from lookonce.boxes import NMS_KINDS
 from lookonce.darknet.cfg import Section
+from lookonce.heads.classify import read_tree
 from lookonce.heads.head import (
     FARTHEST,
     LOCATIONS,
@@ -31,8 +32,10 @@ from lookonce.heads.head import (
     passing_cells,
     sigmoid,
 )
+from lookonce.heads.tree import down_the_tree
 from lookonce.layers.ops import Ops, T
 from lookonce.layers.shape import Shape
+from lookonce.wordtree import WordTree
 
 IOU_LOSSES = ("mse", "iou", "giou", "diou", "ciou")
 
@@ -47,7 +50,8 @@ class Yolo(Head):
 
     `location`, an option of our own, is what x and y mean: `direct` a place in the cell through a sigmoid; `linear` the
     same without one; `anchor` how far from the cell's middle, in widths and heights of the anchor, without one (thesis
-    2.2 and 3.4, things that were tried).
+    2.2 and 3.4, things that were tried). So is `tree`: classes are the nodes of a WordTree, each judged independently,
+    and a box is as much of a node as it is of that above (thesis 2.4 has a softmax over siblings there; see [region]).
 
     For learning `rescore`, our own here and as in [region], lets objectness learn how good its box is. The fork has,
     beside Darknet's thresholds: `iou_loss`, how boxes are drawn to truths; the weights `iou_normalizer` of boxes,
@@ -65,6 +69,7 @@ class Yolo(Head):
     nms_kind: str = "default"
     beta_nms: float = 0.6
     location: str = "direct"
+    tree: WordTree | None = None
     # for learning
     jitter: float = 0.2
     random: float = 0.0
@@ -94,8 +99,11 @@ class Yolo(Head):
         section.know("map", "max", "objectness_smooth", "delta_normalizer", "iou_thresh_kind", "resize",
                      "counters_per_class", "show_details", "track_history_size", "sim_thresh", "dets_for_track",
                      "dets_for_show", "track_ciou_norm", "embedding_layer")  # fmt: skip
+        classes = section.integer("classes", default=20, least=1, most=1 << 20)
+        if new_coords and section.has("tree"):
+            section.refuse("tree", "stands beside new_coords=; wanted one of the two")
         return cls(
-            classes=section.integer("classes", default=20, least=1, most=1 << 20),
+            classes=classes,
             mask=mask,
             anchors=anchor_pairs(section, count),
             scale_x_y=scale_x_y,
@@ -103,6 +111,7 @@ class Yolo(Head):
             nms_kind=section.word("nms_kind", default="default", among=NMS_KINDS.keys()),
             beta_nms=section.number("beta_nms", default=0.6),
             location=location,
+            tree=read_tree(section, classes),
             jitter=section.number("jitter", default=0.2),
             random=section.number("random", default=0.0),
             ignore_threshold=section.number("ignore_thresh", default=0.5),
@@ -147,6 +156,9 @@ class Yolo(Head):
         extent = self.extent(finite_exp, cell[:, 2:4], prior)                               # (N, 2)
         xyxy = xp.concat([centre - extent / 2, centre + extent / 2], axis=1)                # (N, 4)
         objectness = xp.where(known[:, 4] > options.threshold, known[:, 4], 0 * known[:, 4])
+        if self.tree is not None:
+            of = cells.picture, xyxy, objectness, cell[:, 5:]
+            return down_the_tree(self.tree, *of, options, independent=True)
         score = objectness[:, None] * known[:, 5:]                                          # (N, K)
         return every_class(cells.picture, xyxy, objectness, score, options.threshold)
 

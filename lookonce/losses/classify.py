@@ -158,6 +158,24 @@ def ways(tree: WordTree, label: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(rows)[order], torch.cat(nodes)[order]
 
 
+def reach(tree: WordTree, slot: Tensor, label: Tensor, hot: Tensor) -> Tensor:
+    """Carry M labels up and find how far they reach, where nodes are learnt independently at S places.
+
+    `slot` (M,) is the place of each label. In `hot` (S, K) the labels and all nodes above them are set to 1. Returns
+    (S, K): 1 for the nodes that the labels say something of, 0 for those below a label, of which nothing is known (a
+    dog is no cat, but may be a terrier).
+    """
+    row, node = ways(tree, label)
+    hot[slot[row], node] = 1
+    below = torch.zeros_like(hot, dtype=torch.bool)
+    below[slot, label] = True
+    parent = torch.from_numpy(tree.parent).to(label.device)
+    for level in tree.levels[1:]:
+        nodes = torch.from_numpy(level).to(label.device)
+        below[:, nodes] |= below[:, parent[nodes]]
+    return (~below | (hot > 0)).to(hot.dtype)
+
+
 class _Rows(NamedTuple):
     """Softmaxes: `logits` (..., S), ones where a class is true, `hot`, and whether there is a class, `inside`."""
 

@@ -17,11 +17,12 @@ from lookonce.heads.region import Region
 from lookonce.heads.yolo import Yolo
 from lookonce.layers.activation import Logistic
 from lookonce.layers.plain import Cost
+from lookonce.losses.assign import as_tensors, take, with_boxes
 from lookonce.losses.classify import cost_loss, logistic_loss, refuse_cost, refuse_softmax, softmax_loss
 from lookonce.losses.detection import detection_loss
 from lookonce.losses.region import region_loss
 from lookonce.losses.terms import Loss, LossTerms, Moment
-from lookonce.losses.yolo import yolo_loss
+from lookonce.losses.yolo import head_grid, likeliest, yolo_loss
 from lookonce.network import Network, Node
 from lookonce.network.learning import learning_of
 from lookonce.truth import Targets
@@ -40,6 +41,7 @@ class NetworkLoss:
     def __init__(self, network: Network) -> None:
         self.kind: Literal["detector", "classifier", "other"] = network.kind
         self._losses: list[tuple[int, Loss]] = []
+        self._yolos: dict[int, Yolo] = {}
         smooth = [each.smooth for each in learning_of(network)]
         others = network.options.label_smooth_eps
         own: set[int] = set()
@@ -52,6 +54,8 @@ class NetworkLoss:
                 raise CfgError(f"{network.cfg.path}:{node.line}: {problem}") from None
             if loss is not None:
                 own.add(node.index)
+                if isinstance(node.layer, Yolo):
+                    self._yolos[len(self._losses)] = node.layer
                 self._losses.append((node.sources[0], loss))
         if not self._losses:
             raise CfgError(
@@ -63,11 +67,31 @@ class NetworkLoss:
     def __call__(self, outputs: Mapping[int, Tensor], targets: Targets, moment: Moment) -> LossTerms:
         """The sum of all losses, in float32 at least; `printed` is Darknet's, their mean."""
         total = LossTerms()
-        for source, loss in self._losses:
-            raw = outputs[source]
-            total = total + loss(raw.float() if raw.dtype in LOW else raw, targets, moment)
+        raw = {source: each.float() if each.dtype in LOW else each for source, each in outputs.items()}
+        mine = self._shared_out(raw, targets)
+        for number, (source, loss) in enumerate(self._losses):
+            more = {"mine": mine[number]} if number in mine else {}
+            total = total + loss(raw[source], targets, moment, **more)
         assert total.printed is not None
         return replace(total, printed=total.printed / len(self._losses))
+
+    @torch.no_grad()
+    def _shared_out(self, raw: Mapping[int, Tensor], targets: Targets) -> dict[int, Tensor]:
+        """Of several [yolo], by number, the rows (M,) without a box that are each's: the likeliest box is among its."""
+        if len(self._yolos) < 2:
+            return {}
+        found: list[Tensor] = []
+        for number, head in self._yolos.items():
+            said = raw[self._losses[number][0]]
+            rows = as_tensors(targets, said)
+            boxed = with_boxes(rows)
+            if bool(boxed.all()):
+                return {}
+            best = said.new_full((len(rows),), -1)
+            best[~boxed] = likeliest(head, head_grid(head, said), take(rows, ~boxed))[0]
+            found.append(best)
+        winner = torch.stack(found).argmax(0)                             # (M,)
+        return {number: winner == place for place, number in enumerate(self._yolos)}
 
 
 def _loss_of(node: Node, smooth: float, others: float) -> Loss | None:

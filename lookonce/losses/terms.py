@@ -88,9 +88,12 @@ class Moment(NamedTuple):
 
 
 class Loss(Protocol):
-    """A loss of one layer: what flows into it, (B, C, H, W), and the truths of the batch, to terms."""
+    """A loss of one layer: what flows into it, (B, C, H, W), and the truths of the batch, to terms.
 
-    def __call__(self, raw: Tensor, targets: Targets, moment: Moment) -> LossTerms: ...
+    That of one [yolo] of several is told by `mine` which of the rows without a box are its own.
+    """
+
+    def __call__(self, raw: Tensor, targets: Targets, moment: Moment, **more: Tensor) -> LossTerms: ...
 
 
 def half_square(answer: Tensor, truth: Tensor | float, scale: Tensor | float = 1.0) -> Term:

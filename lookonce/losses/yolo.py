@@ -12,17 +12,20 @@ from lookonce.errors import DataError
 from lookonce.heads.head import FARTHEST, cell_corners, finite_exp, sigmoid
 from lookonce.heads.yolo import Yolo
 from lookonce.losses import assign
+from lookonce.losses.classify import reach
 from lookonce.losses.overlap import limited, overlap, overlaps
 from lookonce.losses.terms import LossTerms, Moment, Term, half_square, logistic
 from lookonce.truth import Targets
+
+ASSUMED_IOU = 0.3               # of the likeliest box of a picture of which only the class is known (thesis 2.4.3)
 
 
 class Assignment(NamedTuple):
     """Which S boxes of a head learn to be an object, and which are background.
 
     `picture`, `anchor`, `row` and `column` (S,) say which boxes; `truth` (S, 4), cxcywh, is what each is drawn to;
-    `overlap` (S,) is their IOU as the box is now; `classes` (S, K) is 1 for each class of its truths, else 0. `free`
-    (B, A, H, W) is 1 for background, else 0.
+    `overlap` (S,) is their IOU as the box is now; `classes` (S, K) is 1 for each class of its truths, else 0, and
+    `learnt` (S, K) 1 where these say something. `free` (B, A, H, W) is 1 for background, else 0.
     """
 
     picture: Tensor
@@ -32,18 +35,34 @@ class Assignment(NamedTuple):
     truth: Tensor
     overlap: Tensor
     classes: Tensor
+    learnt: Tensor
     free: Tensor
 
 
-def yolo_loss(head: Yolo, raw: Tensor, targets: Targets, moment: Moment) -> LossTerms:
+class Shown(NamedTuple):
+    """Which S boxes learn what their pictures show: `place` (S,) in (B, A, H, W), `classes` and `learnt` (S, K)."""
+
+    place: Tensor
+    classes: Tensor
+    learnt: Tensor
+
+
+def yolo_loss(
+    head: Yolo, raw: Tensor, targets: Targets, moment: Moment, mine: Tensor | None = None
+) -> LossTerms:
     """The terms of one head for what flows into it, `raw` (B, C, H, W), as Darknet's (yolo_layer.c).
 
     A truth belongs to the cell of its centre and to the anchor whose shape fits it best among all of the network; if
     that anchor is not of this head, the truth is another head's. Its box is drawn to it, by (2 - w·h) more the smaller
     it is; objectness to 1 and classes to what it is. Of truths that share a box the last one draws it, and it has the
     classes of all. Other boxes are background, unless one overlaps a truth by more than `ignore_threshold`; by more
-    than `truth_threshold` it learns that truth too. In a picture with a row that does not say where its object is
-    nothing is background, for the object may be anywhere; that row teaches nothing, as no box is known to be its own.
+    than `truth_threshold` it learns that truth too.
+
+    A row that says what a picture shows and not where is ours, after the thesis's joint training (2.4.3): the box that
+    is likeliest to show it learns its class, and its objectness is drawn to .3 if it is less. In such a picture nothing
+    is background, for it may show other things too. Of several heads only one has that box: `mine` (M,) says of which
+    rows it is this one, of all if it is None. With a `tree` a label holds for all nodes above it, is a no to all that
+    lie elsewhere, and says nothing of those below.
 
     With `rescore`, our own here and as in [region] and [detection], objectness is drawn to the IOU of the box as
     it is now instead of 1: who is sure of the object and not of its place gets a lower score.
@@ -61,20 +80,34 @@ def yolo_loss(head: Yolo, raw: Tensor, targets: Targets, moment: Moment) -> Loss
     Sums over the batch. Raises DataError for a class that the head does not have.
     """
     raw = raw.float() if raw.dtype in (torch.float16, torch.bfloat16) else raw
-    batch, _, rows, columns = raw.shape
-    grid = raw.reshape(batch, len(head.mask), 5 + head.classes, rows, columns)
+    grid = head_grid(head, raw)
     own = assign_truths(head, grid, targets, moment)
     box = grid[own.picture, own.anchor, :, own.row, own.column]           # (S, 5+K)
     # With new_coords the layer before has put everything through a sigmoid: its slope comes after these deltas.
     toward = half_square if head.new_coords else logistic
-    classes = own.classes * (1 - head.label_smooth) + head.label_smooth / 2
-    weight = _focal(head, box[:, 5:], own.classes) * head.cls_normalizer if head.focal else head.cls_normalizer
+    objects = toward(box[:, 4], own.overlap if head.rescore else 1.0, head.obj_normalizer)
+    hot, learnt, says = own.classes, own.learnt, box[:, 5:]
+    shown = find_shown(head, grid, targets, mine)
+    if len(shown.place):
+        likeliest = grid.permute(0, 1, 3, 4, 2).flatten(0, 3)[shown.place]                # (S', 5+K)
+        known = likeliest[:, 4].detach() if head.new_coords else likeliest[:, 4].detach().sigmoid()
+        objects += toward(likeliest[:, 4], ASSUMED_IOU, head.obj_normalizer * (known < ASSUMED_IOU))
+        hot, learnt = torch.cat([hot, shown.classes]), torch.cat([learnt, shown.learnt])
+        says = torch.cat([says, likeliest[:, 5:]])
+    classes = hot * (1 - head.label_smooth) + head.label_smooth / 2
+    weight = learnt * head.cls_normalizer
     return LossTerms.of(
         **_box_terms(head, box[:, :4], own, moment),
-        objects=toward(box[:, 4], own.overlap if head.rescore else 1.0, head.obj_normalizer),
+        objects=objects,
         background=toward(grid[:, :, 4], 0.0, head.obj_normalizer * own.free),
-        classes=toward(box[:, 5:], classes, weight),
+        classes=toward(says, classes, _focal(head, says, hot) * weight if head.focal else weight),
     )
+
+
+def head_grid(head: Yolo, raw: Tensor) -> Tensor:
+    """What flows into a head, (B, C, H, W), by anchor: (B, A, 5+K, H, W)."""
+    batch, _, rows, columns = raw.shape
+    return raw.reshape(batch, len(head.mask), 5 + head.classes, rows, columns)
 
 
 @torch.no_grad()
@@ -101,8 +134,7 @@ def assign_truths(head: Yolo, grid: Tensor, targets: Targets, moment: Moment) ->
     slots = assign.places(place)
     place = place[slots.last]                                             # (S,)
     free.view(-1)[place] = False
-    classes = grid.new_zeros(len(place), head.classes)
-    classes[slots.slot, truth.label[number]] = 1
+    classes, learnt = _taught(head, slots, truth.label[number], grid)
     wanted = truth.cxcywh[number[slots.last]]
     return Assignment(
         picture=place // (anchors * rows * columns),
@@ -112,11 +144,55 @@ def assign_truths(head: Yolo, grid: Tensor, targets: Targets, moment: Moment) ->
         truth=wanted,
         overlap=overlaps(boxes.flatten(0, 1)[place], assign.xyxy_of(wanted)),
         classes=classes,
+        learnt=learnt,
         free=free.view(batch, anchors, rows, columns).to(grid.dtype),
     )
 
 
+@torch.no_grad()
+def find_shown(head: Yolo, grid: Tensor, targets: Targets, mine: Tensor | None = None) -> Shown:
+    """The boxes of `grid` (B, A, 5+K, H, W) that are likeliest to show what pictures are only said to show."""
+    rows = assign.as_tensors(targets, grid)
+    wanted = ~assign.with_boxes(rows)
+    rows = assign.take(rows, wanted if mine is None else wanted & mine)
+    place = rows.picture * grid[0, :, 0].numel() + likeliest(head, grid, rows)[1]
+    slots = assign.places(place)
+    return Shown(place[slots.last], *_taught(head, slots, rows.label, grid))
+
+
+@torch.no_grad()
+def likeliest(head: Yolo, grid: Tensor, rows: Targets) -> tuple[Tensor, Tensor]:
+    """For each class that a picture shows the highest objectness times probability, (M,), and its place (M,) in A·H·W.
+
+    `rows` are tensors.
+    """
+    best = [
+        _chance(head, grid[picture], label).flatten().max(0)
+        for picture, label in zip(rows.picture.tolist(), rows.label.tolist(), strict=True)
+    ]
+    none = grid.new_zeros(0), rows.picture[:0]
+    values = torch.stack([each.values for each in best]) if best else none[0]
+    return values, torch.stack([each.indices for each in best]) if best else none[1]
+
+
 # ---------------------------------------------------------------------- assignment
+def _taught(head: Yolo, slots: assign.Slots, label: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """What labels (M,) teach the boxes that they found, (S, K) each: their classes, and where they say something."""
+    classes = like.new_zeros(len(slots.last), head.classes)
+    classes[slots.slot, label] = 1
+    if head.tree is None:
+        return classes, torch.ones_like(classes)
+    return classes, reach(head.tree, slots.slot, label, classes)
+
+
+def _chance(head: Yolo, cells: Tensor, label: int) -> Tensor:
+    """Objectness times the probability of a class, (A, H, W), for one picture (A, 5+K, H, W)."""
+    way = [label] if head.tree is None else head.tree.path(label)
+    said = cells[:, [4, *(5 + node for node in way)]]                     # (A, 1+P, H, W)
+    known = said if head.new_coords else said.sigmoid()
+    return known[:, 0] * known[:, 1:].amin(1)
+
+
 def _all_boxes(head: Yolo, grid: Tensor, moment: Moment) -> Tensor:
     """Every box of the grid, (B, A·H·W, 4) xyxy relative to the picture."""
     _, _, _, rows, columns = grid.shape

@@ -13,8 +13,6 @@ import numpy as np
 from lookonce.darknet import weights as weights_file
 from lookonce.darknet.weights import Header
 from lookonce.errors import WeightsError
-from lookonce.heads.classify import Softmax
-from lookonce.heads.region import Region
 from lookonce.network import Network, Resize
 from lookonce.network.network import MEMORY_LIMIT
 from lookonce.wordtree import WordTree
@@ -127,9 +125,9 @@ class Model:
 
     @property
     def tree(self) -> WordTree | None:
-        """The WordTree of its classes, if it has one."""
-        layers = [*(head for _, head in self.network.heads), self.network.output.layer]
-        return next((layer.tree for layer in layers if isinstance(layer, Region | Softmax) and layer.tree), None)
+        """The WordTree of its classes, if it has one, with the names that were given."""
+        tree = self.network.tree
+        return WordTree(tree.ids, self.names, tree.parent) if tree is not None and self.names else tree
 
     def label_names(self) -> tuple[str, ...]:
         """One name a class: those given, else those of its tree, else `class 0`, `class 1`, ..."""

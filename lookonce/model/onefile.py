@@ -66,8 +66,8 @@ def metadata_of(model: Model) -> dict[str, str]:
         metadata["cfg"] = cfg.decode()
     except UnicodeDecodeError:
         metadata |= {"cfg": cfg.decode(LATIN1), "encoding": LATIN1}
-    if model.tree is not None:
-        metadata["tree"] = "\n".join(model.tree.to_lines())
+    if (tree := model.network.tree) is not None:
+        metadata["tree"] = "\n".join(tree.to_lines())
     return metadata
 
 

@@ -28,6 +28,7 @@ from lookonce.layers.pooling import AveragePool, MaxPool
 from lookonce.layers.shape import Parameter, Shape
 from lookonce.layers.wiring import Reorg, Reorg3d, Upsample
 from lookonce.network.options import LARGEST_SIDE, NetOptions
+from lookonce.wordtree import WordTree
 
 Resize = Literal["letterbox", "stretch", "crop"]
 
@@ -199,6 +200,12 @@ class Network:
         if self.heads:
             return self.heads[0][1].classes
         return self.output.shape.size if self.kind == "classifier" else 0
+
+    @property
+    def tree(self) -> WordTree | None:
+        """The WordTree of its classes, if it has one."""
+        layers = [*(head for _, head in self.heads), self.output.layer]
+        return next((layer.tree for layer in layers if isinstance(layer, Region | Softmax | Yolo) and layer.tree), None)
 
     @property
     def resize(self) -> Resize:

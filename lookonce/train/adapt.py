@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from lookonce.darknet.cfg import Cfg
+from lookonce.darknet.cfg import Cfg, Place
 from lookonce.data import Dataset
 from lookonce.data.anchors import cluster, overlaps, shapes_of
 from lookonce.data.views import Progress
@@ -25,6 +25,7 @@ from lookonce.layers.pooling import AveragePool, MaxPool
 from lookonce.model.opening import memory_limit
 from lookonce.network import Network, Node
 from lookonce.train.datasets import TrainingData, check_kind
+from lookonce.wordtree import WordTree
 
 Recipe = Literal["thesis", "modern"]
 AnchorChoice = Literal["kmeans", "keep"]
@@ -37,6 +38,7 @@ EMA_ALPHA, EMA_SHARE = 0.9998, 0.05              # it averages over 5,000 batche
 IOU_NORMALIZER = 5.0             # of .07 and 5, tried on 292 pictures, the better: as large as objectness' terms
 SMALLEST = 0.5                   # of its grid's stride: an anchor below that is better placed on a finer grid
 ADAPTED = "# Adapted to "
+TREE = "classes.tree"            # of a run's folder
 
 
 def adapt(
@@ -73,7 +75,7 @@ def adapt(
     if recipe not in ("thesis", "modern") or anchors not in ("kmeans", "keep"):
         raise CfgError(f"recipe={shown(recipe)}, anchors={shown(anchors)}: wanted thesis or modern, kmeans or keep")
     sized = with_size(network, size)
-    fitted = Network.build(with_classes(sized, len(data.names)), memory_limit())
+    fitted = Network.build(with_classes(sized, len(data.names), data.tree), memory_limit())
     changes: Changes = {0: {}}
     if anchors == "kmeans":
         changes |= _with_anchors(fitted, data.train, seed, progress)
@@ -97,14 +99,17 @@ def adapt(
 
 
 # ---------------------------------------------------------------------- classes
-def with_classes(network: Network, classes: int) -> Cfg:
+def with_classes(network: Network, classes: int, tree: WordTree | None = None) -> Cfg:
     """The cfg for so many classes: classes= of every head, filters= or output= of the layer that feeds it.
 
-    A tree or map that is not of so many classes is taken out. Raises CfgError if no layer can be found to change.
+    With a `tree` they are its nodes. Otherwise a tree that is not of so many classes is taken out, and so is a map.
+    Raises CfgError if no layer can be found to change, or for a tree in a head that cannot have one.
     """
     changes: Changes = {}
     for node, head in network.heads:
-        changes[node.index + 1] = {"classes": classes, **_without_tree(network, node, classes)}
+        if tree is not None and isinstance(head, Detection):
+            raise CfgError(f"{network.cfg.path}:{node.line}: [detection] has no tree; wanted [region] or [yolo]")
+        changes[node.index + 1] = {"classes": classes, **_tree_of(network, node, classes, tree)}
         feeder = _feeder(network, node)
         width = _values(head, classes)
         if isinstance(head, Detection) and not isinstance(feeder.layer, Connected):
@@ -116,10 +121,14 @@ def with_classes(network: Network, classes: int) -> Cfg:
                 f"{network.cfg.path}: is neither a detector nor a classifier: it ends in {network.output}; wanted "
                 "[yolo], [region], [detection] or [softmax]"
             )
-        changes[network.output.index + 1] = _without_tree(network, network.output, classes)
+        changes[network.output.index + 1] = _tree_of(network, network.output, classes, tree)
         feeder = _feeder(network, network.output)
         changes[feeder.index + 1] = {_width_of(feeder): classes}
-    return network.cfg.with_changes(changes)
+    cfg = network.cfg.with_changes(changes)
+    if tree is None:
+        return cfg
+    place = Place(attached={"tree": "\n".join(tree.to_lines())})
+    return Cfg.parse(cfg.text, cfg.path, place, quiet=True)
 
 
 def _values(head: Head, classes: int) -> int:
@@ -134,11 +143,13 @@ def _values(head: Head, classes: int) -> int:
     raise CfgError(f"[{head.section}] cannot be given another number of classes here")
 
 
-def _without_tree(network: Network, node: Node, classes: int) -> dict[str, object]:
-    """tree= and map= taken out of a section, where they are not of so many classes."""
+def _tree_of(network: Network, node: Node, classes: int, wanted: WordTree | None) -> dict[str, object]:
+    """tree= put into a section, or taken out where it is not of so many classes; map= taken out."""
     options = network.cfg.sections[node.index + 1].options
-    tree = node.layer.tree if isinstance(node.layer, Softmax | Region) else None
+    tree = node.layer.tree if isinstance(node.layer, Softmax | Region | Yolo) else None
     taken: dict[str, object] = {"tree": None} if tree is not None and len(tree) != classes else {}
+    if wanted is not None:
+        taken = {"tree": TREE}
     return {**taken, "map": None} if "map" in options else taken
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from lookonce.errors import DataError, shown, warn
 from lookonce.network import Network
 from lookonce.train.parts import NOTHING_JUDGED, choose, find_parts, joined, open_part, same_names, some
 from lookonce.truth import Truth
+from lookonce.wordtree import Subset, WordTree
 
 SMALL_SET = 1000                 # pictures below which a fifth is set apart, from which on a tenth
 LEAST_SET = 5                    # pictures below which none are
@@ -32,6 +34,9 @@ class TrainingData:
     `val` is None if nothing judges. `left_out` lists the pictures and boxes that are in the files and not in `train`
     or `val`, `found` everything that reading and checking found. `rule` says in a line how the parts were chosen;
     `set_apart` that `val` is no part of the files' own but was drawn.
+
+    Several datasets learnt together have `weights`, what is drawn of each. Where classes are nodes of a `tree`, `val`
+    keeps its own names, and `judged` says which nodes these are.
     """
 
     train: Dataset
@@ -41,6 +46,23 @@ class TrainingData:
     found: tuple[Problem, ...] = ()
     rule: str = ""
     set_apart: bool = False
+    weights: tuple[float, ...] = ()
+    tree: WordTree | None = None
+    judged: Subset | None = None
+
+    @cached_property
+    def boxed(self) -> tuple[str, ...]:
+        """The classes that are learnt from boxes, of a tree by id, if others are learnt without; else none."""
+        if not any(item.truth.classes and not len(item.truth) for item in self.train.items):
+            return ()
+        found = {int(label) for item in self.train.items for label in item.truth.label}
+        names = self.names if self.tree is None else self.tree.ids
+        return tuple(names[label] for label in sorted(found))
+
+    @property
+    def shares(self) -> tuple[tuple[int, float], ...]:
+        """What is drawn of each part of `train`, as the sampler takes it; empty if it is of one dataset."""
+        return tuple(zip(self.train.parts, self.weights, strict=True))
 
 
 def open_for_training(
@@ -171,7 +193,8 @@ def write_lists(data: TrainingData, folder: Path) -> list[Path]:
 
 
 def _entries(dataset: Dataset) -> list[str]:
-    return [item.name if dataset.format == "voc" else listed.entry(item) for item in dataset.items]
+    plain = dataset.format == "voc" and not dataset.parts
+    return [item.name if plain else listed.entry(item) for item in dataset.items]
 
 
 # ---------------------------------------------------------------------- what is wrong

@@ -46,7 +46,14 @@ def augmentation_of(network: Network) -> Augmentation:
     )
 
 
-def sampler_of(network: Network, pictures: int, order: Order, seed: int, subdivisions: int | None = None) -> Sampler:
+def sampler_of(
+    network: Network,
+    pictures: int,
+    order: Order,
+    seed: int,
+    subdivisions: int | None = None,
+    shares: tuple[tuple[int, float], ...] = (),
+) -> Sampler:
     """Which of so many pictures make up each mini-batch, and its size: one of several with `random=1`."""
     options = network.options
     parts = subdivisions or options.subdivisions
@@ -65,6 +72,7 @@ def sampler_of(network: Network, pictures: int, order: Order, seed: int, subdivi
         subdivisions=parts,
         last_from=last_from,
         last=last,
+        shares=shares,
     )
 
 

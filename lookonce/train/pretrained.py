@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from lookonce.model import Model, onefile
 from lookonce.model.opening import RANDOM, memory_limit, split_cut
 from lookonce.network import Network
 from lookonce.train.adapt import with_classes
+from lookonce.train.heads import carried_heads
 
 MOST_CLASSES = 1 << 20
 HEADERS = (Header(wide=False), Header())         # 16 and 20 bytes
@@ -36,6 +37,7 @@ def start_from(
     seed: int = 0,
     keep_seen: bool = False,
     allow_nonfinite: bool = False,
+    names: Sequence[str] = (),
 ) -> Model:
     """`network` with the weights of `pretrained` where they fit, random ones elsewhere.
 
@@ -44,7 +46,8 @@ def start_from(
     `pretrained` is a Darknet file, whole or cut, a one-file model, a zoo network whose weights are here, a published
     file by name, or `random`; `:N` after it takes its first N layers only. What a Darknet file is of is known by its
     length: this network, its first layers, one of the zoo, or this network with other classes. Of the same layers all
-    are taken whose arrays have the same shapes; of another network those at the front, up to the first that differs.
+    are taken whose arrays have the same shapes, and of heads of other classes those that are among `names`
+    (train.heads); of another network those at the front, up to the first that differs.
     `trained` of the model is how many were taken. Raises WeightsError if there is none.
     """
     if str(pretrained) == RANDOM:
@@ -65,7 +68,7 @@ def start_from(
         available = given.trained
     if cut is not None and not 0 < cut <= available:
         raise WeightsError(f"{path}:{cut}: it has {available} layers; wanted a cut of 1 to {available}")
-    model = _carried(network, given, available if cut is None else cut, path, seed)
+    model = _carried(network, given, available if cut is None else cut, path, seed, names)
     return replace(model, header=replace(model.header, seen=given.header.seen)) if keep_seen else model
 
 
@@ -78,18 +81,25 @@ def described(model: Model) -> str:
     return f"{model.trained} of {count} layers start with the weights of {model.source}{rest}"
 
 
-def _carried(network: Network, given: Model, available: int, path: Path, seed: int) -> Model:
+def _carried(
+    network: Network, given: Model, available: int, path: Path, seed: int, names: Sequence[str]
+) -> Model:
     """A random model of `network` with what fits of the first `available` layers of `given`."""
     start = Model.random(network, seed)
     ours, theirs = network.nodes, given.network.nodes[:available]
     alike = [node.layer.section for node in ours] == [node.layer.section for node in given.network.nodes]
     weights = list(start.weights)
     taken, arrays = 0, 0
+    whole = alike and available == len(ours) and given.network.classes != network.classes
+    heads = carried_heads(network, names, given) if whole else {}
     for node, other in zip(ours, theirs, strict=False):
         fits = node.layer.section == other.layer.section and node.parameters == other.parameters
         if fits:
             weights[node.index] = given.weights[node.index]
             taken, arrays = taken + 1, arrays + len(node.parameters)
+        elif node.index in heads:
+            weights[node.index] = heads[node.index]
+            taken += 1
         elif not alike:
             break
     if not arrays:

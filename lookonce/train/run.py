@@ -193,7 +193,7 @@ class Run:
     def _loader(self) -> Loader:
         settings, network = self.settings, self.model.network
         parts = self.options.subdivisions
-        sampler = sampler_of(network, len(self.data.train), settings.order, settings.seed)
+        sampler = sampler_of(network, len(self.data.train), settings.order, settings.seed, shares=self.data.shares)
         # Mini-batches are shared out among processes in turn.
         start = self.learner.number * parts
         plans = (plan for plan in sampler.plans(start) if plan.number % self.world.size == self.world.rank)
@@ -234,10 +234,11 @@ class Run:
         That a judge fails does not end a run.
         """
         judged = int(self.epoch // self.settings.judge_every)
-        if self.world.is_first and self.data.val is not None:
+        val, threads = self.data.val, self.settings.threads
+        if self.world.is_first and val is not None:
             protocol = cast("Protocol | None", self.settings.protocol)
             try:
-                verdict = judge(self._as_kept(), self.data.val, protocol, self.settings.threads, lambda: stop.asked)
+                verdict = judge(self._as_kept(), val, protocol, threads, lambda: stop.asked, self.data.judged)
             except GivenUpError:
                 return False
             except LookonceError as problem:
@@ -275,6 +276,7 @@ class Run:
                 "batches": self.learner.number,
                 "seed": self.settings.seed,
                 "figures": figures,
+                **({"boxes": list(self.data.boxed)} if self.data.boxed else {}),
             }
         }
         return replace(model, names=self.data.names, card={**model.card, **card}, source=str(self.folder.path))

@@ -25,12 +25,18 @@ class Settings:
 
     `order` is every picture once an epoch, or drawn with replacement as Darknet does. `judge_every` is in epochs,
     `save_seconds` the time between checkpoints, `workers` the processes that make pictures ready, 0 for a thread.
+    `also` is a second dataset, learnt at a `ratio` of pictures, theirs to its own; with `tree` the classes of both are
+    nodes of the tree in the run's folder, joined to it by `choices`.
     """
 
     data: str
     split: str | None = None
     val_split: str | None = None
     val: str | None = None
+    also: str | None = None
+    ratio: tuple[float, float] = (1.0, 4.0)
+    tree: bool = False
+    choices: str | None = None
     format: str | None = None
     names: str | None = None
     protocol: str | None = None
@@ -58,7 +64,7 @@ class Settings:
         if odd or "data" not in values:
             found = f"{shown(odd[0])} is not known" if odd else "data is missing"
             raise DataError(f"{where}: {found}: was it written by this version?")
-        return cls(**values)
+        return cls(**{**values, "ratio": tuple(values.get("ratio", cls.ratio))})
 
 
 def surroundings(threads: int, device: torch.device) -> dict[str, str | int]:

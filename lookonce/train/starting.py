@@ -28,22 +28,25 @@ from lookonce.losses.network import NetworkLoss
 from lookonce.model import Model, open_network
 from lookonce.network import Network
 from lookonce.network.learning import warn_of_ignored
-from lookonce.train.adapt import AnchorChoice, Recipe, adapt, with_size
+from lookonce.train.adapt import TREE, AnchorChoice, Recipe, adapt, with_size
 from lookonce.train.datasets import TrainingData, check_kind, check_suits, open_for_training, write_lists
 from lookonce.train.distributed import World
 from lookonce.train.feeding import sampler_of
 from lookonce.train.folder import RunFolder
 from lookonce.train.judging import check_judged
+from lookonce.train.labels import together
 from lookonce.train.learner import Learner
 from lookonce.train.log import Board
 from lookonce.train.memory import check_memory, choose_batch
+from lookonce.train.parts import NOTHING_JUDGED
 from lookonce.train.pretrained import start_from
 from lookonce.train.run import Run, options_of
 from lookonce.train.settings import Settings
+from lookonce.trees import read_choices, read_tree
+from lookonce.wordtree import WordTree
 
 RANDOM = "random"
 JUDGED = 50                      # times in a run
-TREE = "classes.tree"            # of a run's folder
 FOLLOWING = ("poly", "sgdr")     # policies that know how long a run is
 MOST_TREE = 1 << 26              # its bytes
 
@@ -62,12 +65,34 @@ class Adaptation:
     multi_scale: bool = False
 
 
-def data_of(settings: Settings) -> TrainingData:
-    """The data that settings name, checked. Raises DataError."""
-    return open_for_training(
+def tree_of(given: Path | None, cfg: str | Path | None) -> WordTree | None:
+    """The tree whose nodes are the classes that are learnt: the one given, or that of a cfg learnt as it stands.
+
+    Raises DataError or CfgError.
+    """
+    if given is not None:
+        return read_tree(given)
+    return None if cfg is None else open_network(cfg).tree
+
+
+def data_of(settings: Settings, tree: WordTree | None = None) -> TrainingData:
+    """The data that settings name, checked; with a `tree` their classes are its nodes. Raises DataError."""
+    skip = settings.bad == "skip"
+    found = open_for_training(
         settings.data, split=settings.split, val_split=settings.val_split, val=settings.val,
-        format=settings.format, names=settings.names, skip_bad=settings.bad == "skip", seed=settings.seed,
+        format=settings.format, names=settings.names, skip_bad=skip, seed=settings.seed,
     )  # fmt: skip
+    if settings.also is None and tree is None:
+        return found
+    beside = None
+    if settings.also is not None:
+        beside = open_for_training(settings.also, val_split=NOTHING_JUDGED, skip_bad=skip, seed=settings.seed)
+    choices = None
+    if settings.choices is not None:
+        if not files.exists(settings.choices):
+            raise DataError(f"{settings.choices}: no such file of choices{files.near(Path(settings.choices))}")
+        choices = read_choices(Path(settings.choices))
+    return together(found, beside, tree, choices, settings.ratio)
 
 
 def fitted(
@@ -133,7 +158,8 @@ def judge_every(network: Network, pictures: int) -> int:
 
 def lasting(settings: Settings, judge_every: int = 1) -> Settings:
     """The same, with paths that hold in whatever folder the run goes on; judged so often."""
-    named = {name: getattr(settings, name) for name in ("data", "val", "names", "split", "val_split")}
+    places = ("data", "also", "val", "names", "choices", "split", "val_split")
+    named = {name: getattr(settings, name) for name in places}
     paths = {name: str(Path(value).absolute()) for name, value in named.items() if value and files.exists(value)}
     return settings.changed({**paths, "judge_every": judge_every})
 
@@ -163,7 +189,7 @@ def ready(
     warn_of_ignored(network)
     if device.type == "cpu":
         check_memory(network, device)
-    model = start_from(network, pretrained or RANDOM, seed=settings.seed, keep_seen=not clear)
+    model = start_from(network, pretrained or RANDOM, seed=settings.seed, keep_seen=not clear, names=data.names)
     done, most = model.header.seen // network.options.batch, network.options.max_batches
     if done >= most:
         raise CfgError(
@@ -172,7 +198,7 @@ def ready(
         )
     model = replace(model, names=data.names, resize=network.resize)
     if data.val is not None:
-        check_judged(model, data.val, cast("Protocol | None", settings.protocol))
+        check_judged(model, data.val, cast("Protocol | None", settings.protocol), data.judged)
     return _that_fits(model, settings, len(data.train), world) if device.type == "cuda" else model
 
 
@@ -275,8 +301,8 @@ def go_on(
     all. Raises DataError, CfgError or WeightsError.
     """
     _, facts = recorded(folder)
-    data = data_of(settings)
     network = Network.build(Cfg.read(folder.cfg, _place_of(folder)))
+    data = data_of(settings, network.tree if settings.tree else None)
     said, most = [], network.options.max_batches
     if epochs is not None:
         batches = _batches(epochs, len(data.train), network)
@@ -302,8 +328,8 @@ def _record(folder: RunFolder, settings: Settings, data: TrainingData, model: Mo
     """Write what a run is into its folder: settings, cfg, names, tree. Raises DataError."""
     folder.save_text(folder.cfg, model.network.cfg.to_bytes())
     folder.save_text(folder.names, "".join(f"{name}\n" for name in data.names))
-    if model.tree is not None:
-        folder.save_text(folder.path / TREE, "\n".join(model.tree.to_lines()) + "\n")
+    if (tree := model.network.tree) is not None:
+        folder.save_text(folder.path / TREE, "\n".join(tree.to_lines()) + "\n")
     folder.save_facts({"settings": asdict(settings), "seen": model.header.seen, "resize": model.resize})
 
 
