@@ -267,19 +267,17 @@ class Run:
     def _as_kept(self) -> Model:
         """The model as it is now, with what is known of it."""
         model = self.learner.to_model()
-        figures = None if self.best is None else {name: round(value, 4) for name, value in self.best.figures.items()}
-        card = {
-            "trained": {
-                "data": self.data.train.path.name,
-                "pictures": len(self.data.train),
-                "judged on": 0 if self.data.val is None else len(self.data.val),
-                "batches": self.learner.number,
-                "seed": self.settings.seed,
-                "figures": figures,
-                **({"boxes": list(self.data.boxed)} if self.data.boxed else {}),
-            }
+        trained = {
+            "data": self.data.train.path.name,
+            "pictures": len(self.data.train),
+            "judged on": 0 if self.data.val is None else len(self.data.val),
+            "batches": self.learner.number,
+            "seed": self.settings.seed,
+            "figures": self.best and {name: round(value, 4) for name, value in self.best.figures.items()},
+            **({"boxes": list(self.data.boxed)} if self.data.boxed else {}),
         }
-        return replace(model, names=self.data.names, card={**model.card, **card}, source=str(self.folder.path))
+        card = {**model.card, "trained": trained}
+        return replace(model, names=self.data.names, card=card, source=str(self.folder.path))
 
     # ------------------------------------------------------------------ keeping
     def keep(self) -> None:
