@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lookonce.engines import EngineKind, Precision
+from lookonce.engines.options import share
 from lookonce.errors import CfgError
 from lookonce.model import Model
 from lookonce.runner import Compat, ResizeChoice, Runner, Source
@@ -29,8 +30,9 @@ class Classifier:
     """A model ready to classify. It may be shared by any number of threads.
 
     Options as of Detector. Pictures are fitted as by `darknet classifier predict`: letterboxed for the original's
-    networks, the middle cut out (`crop`) for the fork's, unless `resize` says otherwise. Raises EngineError, or
-    CfgError if the model is no classifier.
+    networks, the middle cut out (`crop`) for the fork's, unless `resize` says otherwise. `hierarchy` is how likely a
+    node of its tree must be to be sure of it. Raises EngineError, or CfgError if the model is no classifier, or has no
+    tree for a `hierarchy`.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Classifier:
         engine: EngineKind = "auto",
         precision: Precision = "auto",
         threads: int | None = None,
+        hierarchy: float | None = None,
         resize: ResizeChoice = "auto",
         compat: Compat = None,
     ) -> None:
@@ -50,6 +53,9 @@ class Classifier:
             raise CfgError(f"{network.cfg.path}: does not end in a [softmax]; it {does}")
         self.names = model.label_names()
         self.tree = model.tree
+        if hierarchy is not None and self.tree is None:
+            raise CfgError(f"{network.cfg.path}: has no tree to go down, wanted no hierarchy")
+        self.hierarchy = model.thresholds.hierarchy if hierarchy is None else share("hierarchy", hierarchy)
         self.runner = Runner(
             model, engine=engine, precision=precision, threads=threads, resize=resize, compat=compat
         )
@@ -62,11 +68,24 @@ class Classifier:
 
         Raises InputError if the picture is not readable.
         """
-        probability = self.probabilities(picture)
+        return self.likeliest(self.probabilities(picture), top)
+
+    def likeliest(self, probability: Float32[np.ndarray, " K"], top: int = 5) -> list[Answer]:
+        """The same of `probabilities`."""
         if self.tree is not None:
             probability = np.where(self.tree.leaf, probability, 0)
         best = np.argsort(-probability, kind="stable")[:top]
         return [self._answer(int(label), float(probability[label])) for label in best]
+
+    def sure(self, probability: Float32[np.ndarray, " K"]) -> Answer | None:
+        """The deepest node on the likeliest way down whose own probability passes `hierarchy`, of `probabilities`.
+
+        The likeliest root even below it, None without a tree. So a dog of an unknown breed is a dog (thesis 2.4.1).
+        """
+        if self.tree is None:
+            return None
+        node = int(self.tree.walk(probability[None], self.hierarchy)[0])
+        return self._answer(node, float(probability[node]))
 
     def probabilities(self, picture: Source) -> Float32[np.ndarray, " K"]:
         """Every class's probability; down a tree each node's own, the product of those on its way.

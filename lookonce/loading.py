@@ -41,8 +41,8 @@ def load(
     Darknet file, `FILE:N` or `random`; `names` a file, a list of the zoo (`coco`) or a sequence. `size` is another
     input size in pixels, the side of a square or (width, height). Files that the cfg names are looked for nearby, or
     anywhere with `allow_paths`; `allow_nonfinite` takes weights that hold NaN or infinity. The rest is as in Detector
-    and Classifier; a classifier has of `threshold` to `below` none. Raises CfgError, WeightsError, DataError or
-    EngineError.
+    and Classifier; a classifier has of `threshold` to `below` none but, with a tree, `hierarchy`. Raises CfgError,
+    WeightsError, DataError or EngineError.
     """
     opened = open_model(
         model, weights, names, size=_sides(size), allow_paths=allow_paths, allow_nonfinite=allow_nonfinite
@@ -51,10 +51,13 @@ def load(
         of_boxes = {"threshold": threshold, "nms": nms, "hierarchy": hierarchy, "only": only, "depth": depth,
                     "below": below}  # fmt: skip
         for name, value in of_boxes.items():
-            if value is not None:
+            if value is not None and not (name == "hierarchy" and opened.tree is not None):
                 found = shown(repr(value))
                 raise CfgError(f"{name}={found}: {opened.network.cfg.path} is a classifier, wanted no {name}")
-        return Classifier(opened, engine=engine, precision=precision, threads=threads, resize=resize, compat=compat)
+        return Classifier(
+            opened, engine=engine, precision=precision, threads=threads, hierarchy=hierarchy, resize=resize,
+            compat=compat,
+        )  # fmt: skip
     return Detector(
         opened, engine=engine, precision=precision, threads=threads, threshold=threshold, nms=nms, hierarchy=hierarchy,
         only=only, depth=depth, below=below, resize=resize, compat=compat,

@@ -72,6 +72,26 @@ def test_down_a_tree_leaves_compete_and_say_their_way(tmp_path: Path) -> None:
     assert ways["puppy"] == ("animal", "dog", "puppy")
 
 
+def test_it_is_sure_of_an_ancestor_where_it_is_not_of_more(tmp_path: Path) -> None:
+    """The likeliest child at each step, as long as its own probability passes; the likeliest root in any case."""
+    (tmp_path / "toy.tree").write_text(TREE)
+    (tmp_path / "toy.cfg").write_text(CFG + "tree=toy.tree\n")
+    model = open_model(tmp_path / "toy.cfg", "random")
+    own = np.array([0.7, 0.3, 0.25, 0.45, 0.3, 0.45], np.float32)
+    for hierarchy, name, path in (
+        (0.4, "puppy", ("animal", "dog", "puppy")),
+        (0.5, "animal", ("animal",)),
+        (0.9, "animal", ("animal",)),
+    ):
+        sure = Classifier(model, hierarchy=hierarchy).sure(own)
+        assert sure is not None
+        assert (sure.name, sure.path) == (name, path)
+    assert Classifier(model).hierarchy == 0.5
+    with pytest.raises(CfgError, match="has no tree to go down, wanted no hierarchy"):
+        Classifier(model_of(CFG), hierarchy=0.5)
+    assert Classifier(model_of(CFG)).sure(own) is None
+
+
 def test_pictures_are_fitted_as_by_the_program_that_trained_the_network(tmp_path: Path) -> None:
     """A word of the fork in the cfg, or its version in the weights file, means its centre crop."""
     assert Classifier(model_of(CFG)).runner.resize == "letterbox"
