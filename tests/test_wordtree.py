@@ -272,6 +272,29 @@ def test_the_way_down_is_that_of_a_loop(tree: WordTree, threshold: float, compat
         assert own[row] == pytest.approx(absolute(tree, logits[row])[int(nodes[row])], rel=1e-4)
 
 
+@every_tree
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("deepest", [None, 1, 2])
+def test_by_each_nodes_own_probability_the_way_down_is_the_same(
+    tree: WordTree, threshold: float, deepest: int | None
+) -> None:
+    """The likeliest child given its parent is the likeliest in itself."""
+    logits = np.random.default_rng(len(tree)).normal(0, 4, (40, len(tree))).astype(np.float32)
+    own = tree.absolute(tree.softmax(logits))
+    expected, _ = tree.descend(logits, threshold, deepest=deepest)
+    assert tree.walk(own, threshold, deepest=deepest).tolist() == expected.tolist()
+    assert tree.walk(own[:0], threshold).tolist() == []
+
+
+@every_tree
+def test_of_nodes_judged_by_themselves_none_is_likelier_than_those_above(tree: WordTree) -> None:
+    given = np.random.default_rng(len(tree)).uniform(0, 1, (5, len(tree))).astype(np.float32)
+    least = tree.least(given)
+    for row in range(5):
+        for node in range(len(tree)):
+            assert least[row, node] == min(given[row, above] for above in tree.path(node))
+
+
 def test_darknets_way_down_ends_sooner_than_probability_says() -> None:
     """Three steps of .9: the last node's own probability is .729, Darknet's product .9 x .81 x .729 = .53."""
     tree = WordTree.parse(["a -1", "b -1", "c 0", "d 0", "e 2", "f 2"])

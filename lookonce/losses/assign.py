@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lookonce.truth import Targets
 
+ASSUMED_IOU = 0.3           # of the likeliest box of a picture of which only the class is known (thesis 2.4.3)
 BLOCK = 1 << 20             # pairs of a box and a truth that are compared at once
 
 

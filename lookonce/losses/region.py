@@ -11,14 +11,23 @@ from torch import Tensor
 from lookonce.boxes import iou
 from lookonce.heads.head import FARTHEST, finite_exp
 from lookonce.heads.region import Region
-from lookonce.losses.assign import Slots, best_truths, cell_of, places, shape_iou, take, with_boxes, xyxy_of
+from lookonce.losses.assign import (
+    ASSUMED_IOU,
+    Slots,
+    best_truths,
+    cell_of,
+    places,
+    shape_iou,
+    take,
+    with_boxes,
+    xyxy_of,
+)
 from lookonce.losses.classify import NOWHERE, Family, known_classes, ways
 from lookonce.losses.terms import LossTerms, Moment, Term, half_square, logistic, softmax
 from lookonce.truth import Targets
 
 EARLY_PICTURES = 12_800         # for so many pictures boxes without a truth are drawn to their anchors
 EARLY_SCALE = 0.01
-ASSUMED_IOU = 0.3               # of the likeliest box of a picture of which only the class is known (thesis 2.4.3)
 
 Places = tuple[Tensor, Tensor, Tensor, Tensor]          # picture, anchor, row and column, (S,) each
 

@@ -17,8 +17,6 @@ from lookonce.losses.overlap import limited, overlap, overlaps
 from lookonce.losses.terms import LossTerms, Moment, Term, half_square, logistic
 from lookonce.truth import Targets
 
-ASSUMED_IOU = 0.3               # of the likeliest box of a picture of which only the class is known (thesis 2.4.3)
-
 
 class Assignment(NamedTuple):
     """Which S boxes of a head learn to be an object, and which are background.
@@ -89,11 +87,11 @@ def yolo_loss(
     hot, learnt, says = own.classes, own.learnt, box[:, 5:]
     shown = find_shown(head, grid, targets, mine)
     if len(shown.place):
-        likeliest = grid.permute(0, 1, 3, 4, 2).flatten(0, 3)[shown.place]                # (S', 5+K)
-        known = likeliest[:, 4].detach() if head.new_coords else likeliest[:, 4].detach().sigmoid()
-        objects += toward(likeliest[:, 4], ASSUMED_IOU, head.obj_normalizer * (known < ASSUMED_IOU))
+        likely = grid.permute(0, 1, 3, 4, 2).flatten(0, 3)[shown.place]   # (S', 5+K)
+        known = likely[:, 4].detach() if head.new_coords else likely[:, 4].detach().sigmoid()
+        objects += toward(likely[:, 4], assign.ASSUMED_IOU, head.obj_normalizer * (known < assign.ASSUMED_IOU))
         hot, learnt = torch.cat([hot, shown.classes]), torch.cat([learnt, shown.learnt])
-        says = torch.cat([says, likeliest[:, 5:]])
+        says = torch.cat([says, likely[:, 5:]])
     classes = hot * (1 - head.label_smooth) + head.label_smooth / 2
     weight = learnt * head.cls_normalizer
     return LossTerms.of(
