@@ -19,7 +19,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +170,9 @@ def tables(found: Mapping[str, Any], tree: WordTree) -> str:
     lines = ["hierarchy"]
     for name, row in found["hierarchy"].items():
         lines.append(f"  {name:<12} top-1 {row['top1']:.3f}  top-5 {row['top5']:.3f}")
-        lines += [f"  {'':<12} by depth {' '.join(f'{depth:.3f}' for depth in row['depth'] if depth is not None)}"
-                  for _ in row.get("depth", ())[:1]]  # fmt: skip
+        if "depth" in row:
+            depths = [f"{depth:.3f}" for depth in row["depth"] if depth is not None]
+            lines.append(f"  {'':<12} by depth {' '.join(depths)}")
     lines.append("joint")
     for name, row in found["joint"].items():
         for data, each in row.items():
@@ -180,17 +181,17 @@ def tables(found: Mapping[str, Any], tree: WordTree) -> str:
         classes = row["Tiny-ImageNet"]["by class"].items()
         ranked = sorted(classes, key=lambda each: -(each[1]["AP"] or 0))
         for title, some in (("best", ranked[:FAMILIAR]), ("worst", ranked[-FAMILIAR:])):
-            named = [f"{_called(tree, id)} {one['AP']:.3f}" for id, one in some]
-            lines.append(f"  {'':<12} {title:<6}" + ", ".join(named))
+            lines.append(f"  {'':<12} {title:<6}" + _listed(some, tree))
     lines.append("forgetting")
     lines += [f"  {name:<12} mAP {row['figures']['mAP']:.4f}" for name, row in found["forgetting"].items()]
-    new = found["forgetting"]["new"]["by class"].items()
-    lines.append("  " + ", ".join(f"{_called(tree, id)} {one['AP']:.3f}" for id, one in new))
+    lines.append("  " + _listed(found["forgetting"]["new"]["by class"].items(), tree))
     return "\n".join(lines)
 
 
-def _called(tree: WordTree, id: str) -> str:
-    return tree.names[tree.find(id)[0]]
+def _listed(classes: Iterable[tuple[str, Mapping[str, Any]]], tree: WordTree) -> str:
+    """Each class's name and AP, - where it has no object."""
+    named = [(tree.names[tree.find(id)[0]], row["AP"]) for id, row in classes]
+    return ", ".join(f"{name} -" if ap is None else f"{name} {ap:.3f}" for name, ap in named)
 
 
 def run(arguments: Sequence[str]) -> None:
