@@ -70,7 +70,7 @@ def measure(
     opened = [open_engine(graph, name, each, threads) for name, each in _pairs(engines or (), precisions or ())]
     picture = np.random.default_rng(0).random((1, *model.network.input), np.float32)
     calls = [lambda engine=engine: engine(picture) for engine in opened]
-    times = _in_turn(calls, seconds)
+    times = in_turn(calls, seconds)
     real = model.network.kind == "detector" and model.trained == len(model.network.nodes)
     fit, decode = _around(model) if real else (0.0, 0.0)
     return [_figure(model, engine, threads, each, fit, decode) for engine, each in zip(opened, times, strict=True)]
@@ -89,7 +89,7 @@ def _pairs(
     return pairs + [("auto", each) for each in wanted if each not in {precision for _, precision in pairs}]
 
 
-def _in_turn(calls: Sequence[Callable[[], Any]], seconds: float) -> list[list[float]]:
+def in_turn(calls: Sequence[Callable[[], Any]], seconds: float) -> list[list[float]]:
     """Milliseconds of calls of every function, in turns, until each has had its time.
 
     Engines leave threads spinning for a moment after a call, which would slow down whoever comes next: before each
@@ -117,7 +117,7 @@ def _around(model: Model) -> tuple[float, float]:
     placed = pictures.fit(picture, canvas[0], detector.runner.resize)
     raw = Raw([output.copy() for output in detector.runner.engine(canvas)], [placed])
     steps = [lambda: pictures.fit(picture, canvas[0], detector.runner.resize), lambda: detector.answer(raw)]
-    fit, decode = (statistics.median(taken) for taken in _in_turn(steps, 0.3))
+    fit, decode = (statistics.median(taken) for taken in in_turn(steps, 0.3))
     return fit, decode
 
 

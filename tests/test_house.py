@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "classifier": {"runner", "engines", "model", "wordtree"},
     "loading": {"detector", "classifier", "runner", "engines", "model", "zoo"},
     "benchmark": {"detector", "runner", "engines", "graph", "model", "pictures"},
+    "savings": {"benchmark", "binary", "engines", "graph", "model", "network", "layers", "darknet", "report"},
     "exporting": {"engines", "graph", "model", "heads", "boxes", "darknet"},
     "video": {"pictures"},
     "sources": {"pictures", "darknet", "video"},

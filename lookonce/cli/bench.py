@@ -1,16 +1,20 @@
-"""lookonce bench: how fast a model runs here."""
+"""lookonce bench: how fast a model runs here, and what single bits save."""
 
 from __future__ import annotations
 
 import json
 import sys
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from lookonce.cli import options
 from lookonce.cli.options import OUTPUT, RUNNING
+from lookonce.errors import DataError, InputError, warn
+
+app = typer.Typer(name="bench", invoke_without_command=True)
 
 
 class EngineChoice(StrEnum):
@@ -25,7 +29,9 @@ class PrecisionChoice(StrEnum):
     bf16 = "bf16"
 
 
+@app.callback()
 def bench(
+    context: typer.Context,
     model: options.ModelName = options.DEFAULT_MODEL,
     weights: options.Weights = None,
     size: options.Size = None,
@@ -50,6 +56,9 @@ def bench(
 
     lookonce bench -m yolov3 --size 416 --engine openvino --precision f32 --precision bf16 --json
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return 0
     from lookonce import zoo
     from lookonce.benchmark import measure
     from lookonce.engines import Precision
@@ -68,4 +77,56 @@ def bench(
     print(f"{opened.name}: {network.input}, {network.operations / 1e9:.2f} billion operations a picture")
     for figure in figures:
         print(f"  {figure}")
+    return 0
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """Raise InputError for an option that stands before `binary`, and would do nothing there."""
+    given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if given:
+        option = given[0].removeprefix("as_")
+        raise InputError(f"--{option} stands before {context.invoked_subcommand}, which does not have it; leave it out")
+
+
+@app.command("binary")
+def binary(
+    seconds: Annotated[
+        float,
+        typer.Option(min=0.01, max=60, help="How long each runs each convolution.", rich_help_panel=RUNNING),
+    ] = 0.3,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="Library of im2col and gemm (native/CMakeLists.txt).", show_default="NumPy's product",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    format: Annotated[Literal["table", "json"], typer.Option(rich_help_panel=OUTPUT)] = "table",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="The figure: .png, or .html with its table.", rich_help_panel=OUTPUT),
+    ] = None,
+    strict: options.Strict = False,
+) -> int:
+    """What single bits save in memory and time: figure 4.4 of the thesis, measured here.
+
+    lookonce bench binary -o savings.html
+
+    lookonce bench binary --seconds 1 --format json
+    """
+    from lookonce import savings
+
+    if out is not None and out.suffix.lower() not in (".png", ".html"):
+        raise DataError(f"-o {out}: wanted a name that ends in .png or .html")
+    found = savings.measure(seconds, baseline)
+    if not found.is_compiled:
+        warn(f"{found.kernel.reason}; its reference in NumPy is measured, which is no measure of the kernel")
+    if out is not None:
+        savings.draw(found, out)
+    if format == "json":
+        json.dump(found.as_json(), sys.stdout, indent=1)
+        print()
+        return 0
+    for line in savings.lines(found):
+        print(line)
     return 0

@@ -64,7 +64,7 @@ def verbs_of(app: typer.Typer) -> Mapping[str, tuple[str, ...]]:
 def _walk(command: Any, path: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     for name, inside in getattr(command, "commands", {}).items():
         yield from _walk(inside, f"{path} {name}".strip())
-    if not path or not hasattr(command, "commands"):
+    if not path or not hasattr(command, "commands") or command.invoke_without_command:
         options = [each for each in command.params if each.param_type_name == "option"]
         yield path, tuple(word for each in options for word in (*each.opts, *each.secondary_opts))
 

@@ -29,7 +29,7 @@ def error_pies(errors: tuple[Shares, ...], path: Path) -> int:
     Raises EngineError if matplotlib is not installed, DataError if no file can be written.
     """
     rows = math.ceil(len(errors) / COLUMNS)
-    figure = _figure(2 * COLUMNS, 4 + 2.2 * rows)
+    figure = empty(2 * COLUMNS, 4 + 2.2 * rows)
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(4, max(2.2 * rows, 0.1))).flat
     mean = average(errors)
     axes = upper.subplots()
@@ -53,7 +53,7 @@ def curves(each: tuple[Curve, ...], overall: Curve | None, path: Path) -> int:
     Above MOST_NAMED classes only `overall` is named. Raises EngineError if matplotlib is not installed, DataError if
     no file can be written.
     """
-    figure = _figure(8, 5)
+    figure = empty(8, 5)
     import matplotlib as mpl
 
     axes = figure.subplots()
@@ -84,7 +84,7 @@ def _pie(axes: Axes, shares: Shares | None) -> None:
     axes.pie(parts, colors=COLOURS if known else ("white",), startangle=90, counterclock=False, wedgeprops=edge)
 
 
-def _figure(wide: float, high: float) -> Figure:
+def empty(wide: float, high: float) -> Figure:
     """An empty figure in inches. It draws by itself: no window system is asked, and pyplot's state stays as it is."""
     try:
         from matplotlib.figure import Figure
@@ -93,7 +93,8 @@ def _figure(wide: float, high: float) -> Figure:
     return Figure(figsize=(wide, high), dpi=DPI, layout="constrained")
 
 
-def _save(figure: Figure, path: Path) -> int:
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
     import matplotlib as mpl
     from matplotlib.text import Text
 
@@ -104,6 +105,11 @@ def _save(figure: Figure, path: Path) -> int:
     with warnings.catch_warnings(), mpl.rc_context({"font.family": "sans-serif"}):
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)             # a box is drawn in its place
         figure.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def _save(figure: Figure, path: Path) -> int:
+    data = png(figure)
     with files.write_atomically(path) as file:
-        file.write(buffer.getbuffer())
-    return len(buffer.getbuffer())
+        file.write(data)
+    return len(data)
