@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from lookonce.nn.binary import in_few_bits
 from lookonce.nn.ops import TorchOps
 
 TOLERANCE = 1e-4                                    # of the largest value of a layer
-RECIPES = sorted((ROOT / "recipes").glob("vgg-small*.cfg"))
+sys.path.insert(0, str(ROOT / "recipes"))
+RECIPES = {name: importlib.import_module(name) for name in ("binary_bccd", "binary_cifar")}
+CIFAR = RECIPES["binary_cifar"]
 
 
 def assert_layers_agree(model: Model, x: np.ndarray, *, compat: bool = False) -> None:
@@ -161,28 +164,53 @@ def test_torch_computes_what_the_graph_computes_of_the_zoos_xnor_networks(name: 
     assert_layers_agree(model, np.random.default_rng(0).random((1, *model.network.input), np.float32))
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_torch_computes_what_the_graph_computes_of_the_recipes(path: Path) -> None:
-    network = open_network(path)
-    cfg = network.cfg.with_options(network.cfg.sections[0], width=16, height=16)
-    model = model_of(cfg.text)
+@pytest.mark.parametrize("name", CIFAR.VARIANTS)
+def test_torch_computes_what_the_graph_computes_of_the_recipes_for_cifar(name: str) -> None:
+    model = model_of(CIFAR.cfg(CIFAR.VARIANTS[name], width=16, size=16))
     assert_layers_agree(model, np.random.default_rng(0).random((2, 3, 16, 16), np.float32))
 
 
-def test_the_recipes_are_one_network_in_five_ways() -> None:
+def test_the_recipes_for_cifar_are_one_network_in_many_ways() -> None:
     """The layers of BinaryNet for CIFAR-10: 2 x 128, 2 x 256, 2 x 512, 2 x 1024, 10; the first and the last real."""
-    names = {path.stem.removeprefix("vgg-small") for path in RECIPES}
-    assert names == {"", "-bc", "-bnn", "-bwn", "-xnor"}
-    for path in RECIPES:
-        own = [node for node in open_network(path).nodes if node.layer.section in ("convolutional", "connected")]
-        assert [node.shape.channels for node in own] == [128, 128, 256, 256, 512, 512, 1024, 1024, 10]
+    for name, variant in CIFAR.VARIANTS.items():
+        network = network_of(CIFAR.cfg(variant, width=128, size=32))
+        own = [node for node in network.nodes if node.layer.section in ("convolutional", "connected")]
         has_bits = [bits_of(node.layer) is not None for node in own]
-        assert has_bits == ([False] * 9 if path.stem == "vgg-small" else [False, *[True] * 7, False])
+        if name == "bireal":
+            wide = [128, 128, 128, 256, 256, 256, 512, 512, 512, 10]
+            assert has_bits == [False, True, True, False, True, True, False, True, True, False]
+        else:
+            wide = [128, 128, 256, 256, 512, 512, 1024, 1024, 10]
+            assert has_bits == ([False] * 9 if name == "real" else [False, *[True] * 7, False])
+        assert [node.shape.channels for node in own] == wide
+        assert network.input == (3, 32, 32)
+
+
+def test_in_order_b_a_c_p_a_pool_follows_its_convolution_and_else_its_activation() -> None:
+    """What stands before each of the three pools: thesis 4.4.3 holds that C-B-A-P loses what the pool made alike."""
+    for name, variant in CIFAR.VARIANTS.items():
+        nodes = network_of(CIFAR.cfg(variant, width=16, size=24)).nodes
+        pools = [node for node in nodes if node.layer.section == "maxpool"]
+        before = {nodes[node.sources[0]].layer.section for node in pools}
+        wanted = {"bnn": "activation", "xnor-k-cbap": "batchnorm", "bireal": "shortcut"}
+        assert before == {wanted.get(name, "convolutional")}
+
+
+def test_the_detectors_of_the_recipe_are_one_network_with_bits_and_without() -> None:
+    """`twin` has the same layers, shapes and weights as `bits`; `slim` a sixth of the operations."""
+    bits, twin, slim = (network_of(RECIPES["binary_bccd"].NETWORKS[name]()) for name in ("bits", "twin", "slim"))
+    kept = [[(node.layer.section, node.shape, node.parameters) for node in network.nodes] for network in (bits, twin)]
+    assert kept[0] == kept[1]
+    assert sum(bits_of(node.layer) is not None for node in bits.nodes) == 13
+    assert not any(bits_of(node.layer) for network in (twin, slim) for node in network.nodes)
+    signs = {node.index for node in bits.nodes if bits_of(node.layer)}
+    assert {twin.nodes[index].layer.activation for index in signs} == {"leaky"}
+    assert 5 < twin.operations / slim.operations < 7
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.networks() if name.endswith(("-bwn", "-xnor"))])
 def test_first_and_last_layers_of_the_zoos_networks_are_real_and_all_others_of_single_bits(name: str) -> None:
-    """Of a detector with two heads the two layers that feed them."""
+    """Of a detector the layers that feed its heads; yolov3-small-xnor has a stem of two layers."""
     network = open_network(name)
     has_bits = {
         node.index: bits_of(node.layer) is not None
@@ -190,6 +218,7 @@ def test_first_and_last_layers_of_the_zoos_networks_are_real_and_all_others_of_s
         if node.layer.section in ("convolutional", "connected")
     }
     fed = {node.sources[0] for node, _ in network.heads} or {max(has_bits)}
-    assert {index for index, few in has_bits.items() if not few} == {0, *fed}
+    stem = {0, 2} if name == "yolov3-small-xnor" else {0}
+    assert {index for index, few in has_bits.items() if not few} == stem | fed
     assert all(few == (name.endswith("-bwn") or bits_of(network.nodes[index].layer, compat=True) is not None)
                for index, few in has_bits.items() if few)  # fmt: skip
