@@ -89,8 +89,10 @@ def _pairs(
     return pairs + [("auto", each) for each in wanted if each not in {precision for _, precision in pairs}]
 
 
-def in_turn(calls: Sequence[Callable[[], Any]], seconds: float) -> list[list[float]]:
-    """Milliseconds of calls of every function, in turns, until each has had its time.
+def in_turn(
+    calls: Sequence[Callable[[], Any]], seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> list[list[float]]:
+    """Milliseconds by `clock` of calls of every function, in turns, until each has had its time.
 
     Engines leave threads spinning for a moment after a call, which would slow down whoever comes next: before each
     turn there is a rest, and its first call does not count.
@@ -102,9 +104,9 @@ def in_turn(calls: Sequence[Callable[[], Any]], seconds: float) -> list[list[flo
             call()
             end, number = time.perf_counter() + min(TURN, seconds), 0
             while time.perf_counter() < end or number < LEAST_CALLS:
-                start = time.perf_counter()
+                start = clock()
                 call()
-                taken.append(1e3 * (time.perf_counter() - start))
+                taken.append(1e3 * (clock() - start))
                 number += 1
     return times
 

@@ -2,7 +2,8 @@
 
 Memory is counted from cfgs; the thesis begins from 64 bits a weight, here it is 32. Speed is that of one convolution,
 from floats to floats, one picture, one thread: the kernel of single bits beside the same convolution as an engine runs
-it, and beside im2col and a matrix product. All take turns, so that a busy moment of the machine meets all; medians.
+it, and beside im2col and a matrix product. All take turns; what counts is processor time, which other programs that
+want the same core do not add to.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -56,9 +58,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Speed:
-    """One convolution of FILTERS filters on SIDE x SIDE: microseconds by who ran it, KERNEL first.
+    """One convolution of FILTERS filters on SIDE x SIDE: microseconds of processor time by who ran it, KERNEL first.
 
-    On a busy machine medians of long calls hold the time that others took; the fastest call holds the least of it.
+    Whoever else runs can still fill the caches that a call wants, and share its core: the fastest call shows the least
+    of that.
     """
 
     channels: int
@@ -68,7 +71,7 @@ class Speed:
 
     @property
     def times(self) -> Mapping[str, tuple[float, float]]:
-        """How many times as long each other takes, by medians and by the fastest calls."""
+        """How many times as much each other takes, by medians and by the fastest calls."""
         return {
             name: (taken / self.median[KERNEL], self.fastest[name] / self.fastest[KERNEL])
             for name, taken in self.median.items()
@@ -117,7 +120,7 @@ def lines(savings: Savings) -> Iterator[str]:
         yield f"{network.network:24}{sizes}{times:8.1f}{network.layers:23.1f}"
     yield ""
     yield f"one convolution of {FILTERS} filters on {SIDE} x {SIDE}, floats to floats, one thread:"
-    yield "microseconds, and how many times as long others take: by medians (by the fastest calls)"
+    yield "microseconds of the processor, and how many times as many others take: medians (the fastest calls)"
     for speeds, name in ((savings.by_channels, "{0.channels} channels"), (savings.by_window, "window {0.window}")):
         yield from _table(speeds, [name.format(each) for each in speeds], savings.runner)
 
@@ -186,7 +189,7 @@ def speed(channels: int, window: int, seconds: float, plain: ctypes.CDLL | None 
     others = _engines(channels, window)
     others |= {NUMPY: _numpy(channels, window, rng)} if plain is None else {PLAIN: _plain(channels, window, rng, plain)}
     calls = {KERNEL: _kernel(channels, window, rng), **others}
-    taken = dict(zip(calls, in_turn(list(calls.values()), seconds), strict=True))                   # milliseconds
+    taken = dict(zip(calls, in_turn(list(calls.values()), seconds, time.process_time), strict=True))  # ms
     return Speed(
         channels,
         window,
