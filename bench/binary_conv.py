@@ -6,8 +6,8 @@ which is the fairer figure while other programs run. One thread on one core, the
 - from floats to floats (signs packed on the way, scale, shift, leaky) and from bits to sums, floats and bits;
 - the same convolution by OpenVINO in f32 and bf16, if it is installed;
 - with the library that `cmake -DLOOKONCE_BENCH=ON` builds (native/CMakeLists.txt): im2col and gemm in plain loops, and
-  the peak of exclusive or and population count on this core. Shares of the peak count every tap, also those beyond the
-  edge, which the kernel leaves out.
+  the peak of exclusive or and population count on this core, as AVX-512 counts, or with LOOKONCE_BINARY=avx2 as AVX2
+  does. Shares of the peak count every tap, also those beyond the edge, which the kernel leaves out.
 """
 
 from __future__ import annotations
@@ -149,8 +149,9 @@ def main() -> None:
         print(f"\n=== {threads} thread{'s' * (threads > 1)}")
         peak = 0.0
         if library is not None and threads == 1:
-            library.peak_products.restype = ctypes.c_double
-            peak = max(library.peak_products() for _ in range(20_000))
+            measured = library.peak_products_avx2 if choice.path == "avx2" else library.peak_products
+            measured.restype = ctypes.c_double
+            peak = max(measured() for _ in range(20_000))
             print(f"peak of exclusive or and population count in registers: {peak / 1e12:.2f} T products/s")
         for case in CASES:
             rng = np.random.default_rng(0)

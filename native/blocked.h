@@ -26,7 +26,7 @@
 namespace lookonce {
 namespace {
 
-// Writes the sums of a pixel where they belong: as they are, as floats after the activation A, or as bits.
+// Writes the sums of pixels where they belong: as they are, as floats after the activation A, or as bits.
 template <class V, int F, Result R, Activation A>
 class Finish {
 public:
@@ -40,46 +40,127 @@ public:
         const size_t bytes = (layer.filters + WORD - 1) / WORD * (WORD / 8);     // of a pixel's bits
         step_ = R == Result::bits ? bytes : layer.filters * 4;
         out_ = static_cast<unsigned char*>(call.out) + (R == Result::bits ? first / 8 : first * 4);
+        factor_ = call.factor;
+        residual_ = call.residual == nullptr ? nullptr : call.residual + first;
         count_bytes_ = left > V::block ? V::block / 8 : bytes - first / 8;       // the last block fills the word up
     }
 
-    void operator()(size_t place, const typename V::Lanes (&differing)[F], const int32_t* base) const {
-        unsigned char* out = out_ + place * step_;
+    // P pixels at a time: what belongs to a filter is loaded once for all of them.
+    template <int P>
+    void operator()(
+        const size_t (&places)[V::pixels], const typename V::Lanes (&differing)[P][F], const int32_t* base
+    ) const {
         if constexpr (R == Result::bits) {
-            uint64_t bits = 0;
+            write_bits(places, differing, base);
+        } else if (count_ != wide) {
+            typename V::Lanes copy[P][F];     // whose address is known elsewhere cannot stay in registers
             #pragma GCC unroll 8
-            for (int f = 0; f < F; ++f) {
-                const size_t at = size_t(f) * V::lanes;
-                bits |= V::reached(V::signed_sum(differing[f], base + at), flip_ + at, limit_ + at) << at;
-            }
-            if (count_bytes_ == 8) {
-                memcpy(out, &bits, 8);
-            } else {
-                memcpy(out, &bits, count_bytes_);
-            }
+            for (int p = 0; p < P; ++p)
+                #pragma GCC unroll 8
+                for (int f = 0; f < F; ++f) copy[p][f] = differing[p][f];
+            write_last(places, copy, base);
+        } else if (factor_ == nullptr) {
+            write<false>(places, differing, base);
         } else {
-            unsigned char some[wide * 4];
-            unsigned char* to = count_ == wide ? out : some;
-            #pragma GCC unroll 8
-            for (int f = 0; f < F; ++f) {
-                const size_t at = size_t(f) * V::lanes;
-                const typename V::Lanes sum = V::signed_sum(differing[f], base + at);
-                if constexpr (R == Result::counts) {
-                    V::store(to + 4 * at, sum);
-                } else {
-                    V::template store_real<A>(to + 4 * at, sum, scale_ + at, shift_ + at);
-                }
-            }
-            if (count_ != wide) memcpy(out, some, count_ * 4);
+            write<true>(places, differing, base);
         }
     }
 
 private:
     static constexpr size_t wide = size_t(F) * V::lanes;
 
+    template <bool Scaled, int P>
+    INLINE void write(
+        const size_t (&places)[V::pixels], const typename V::Lanes (&differing)[P][F], const int32_t* base
+    ) const {
+        // All of a pixel in a row: stores to one place after the other are faster than to several in turn.
+        const auto each = [&](const auto&... filters) {
+            #pragma GCC unroll 8
+            for (int p = 0; p < P; ++p) {
+                unsigned char* to = out_ + places[p] * step_;
+                const float factor = Scaled ? factor_[places[p]] : 1;
+                const float* added = nullptr;
+                if (R == Result::reals && residual_ != nullptr) added = residual_ + places[p] * (step_ / 4);
+                int f = 0;
+                (write_one<Scaled>(to, differing[p], f++, filters, factor, added), ...);
+            }
+        };
+        if constexpr (F == 1) each(filter_at(base, 0));
+        if constexpr (F == 2) each(filter_at(base, 0), filter_at(base, 1));
+        if constexpr (F == 3) each(filter_at(base, 0), filter_at(base, 1), filter_at(base, 2));
+        if constexpr (F == 4) each(filter_at(base, 0), filter_at(base, 1), filter_at(base, 2), filter_at(base, 3));
+    }
+
+    INLINE typename V::PerFilter filter_at(const int32_t* base, int f) const {
+        const size_t at = size_t(f) * V::lanes;
+        return typename V::PerFilter(base + at, scale_ + at, shift_ + at);
+    }
+
+    template <bool Scaled>
+    INLINE void write_one(
+        unsigned char* to, const typename V::Lanes (&differing)[F], int f, const typename V::PerFilter& filter,
+        float factor, const float* added
+    ) const {
+        const size_t at = size_t(f) * V::lanes;
+        if constexpr (R == Result::counts) {
+            V::store(to + 4 * at, filter.sum(differing[f]));
+        } else {
+            filter.template store_real<A, Scaled>(to + 4 * at, differing[f], factor, added ? added + at : nullptr);
+        }
+    }
+
+    // The last filters, which do not fill their vectors: by way of memory of their own.
+    template <int P>
+    NOINLINE void write_last(
+        const size_t (&places)[V::pixels], const typename V::Lanes (&differing)[P][F], const int32_t* base
+    ) const {
+        for (int p = 0; p < P; ++p) {
+            unsigned char some[wide * 4];
+            float added[wide] = {};
+            const bool adds = R == Result::reals && residual_ != nullptr;
+            if (adds) memcpy(added, residual_ + places[p] * (step_ / 4), count_ * 4);
+            #pragma GCC unroll 8
+            for (int f = 0; f < F; ++f) {
+                const size_t at = size_t(f) * V::lanes;
+                const typename V::PerFilter filter(base + at, scale_ + at, shift_ + at);
+                if constexpr (R == Result::counts) {
+                    V::store(some + 4 * at, filter.sum(differing[p][f]));
+                } else {
+                    const float factor = factor_ == nullptr ? 1 : factor_[places[p]];
+                    const float* more = adds ? added + at : nullptr;
+                    filter.template store_real<A, true>(some + 4 * at, differing[p][f], factor, more);
+                }
+            }
+            memcpy(out_ + places[p] * step_, some, count_ * 4);
+        }
+    }
+
+    template <int P>
+    INLINE void write_bits(
+        const size_t (&places)[V::pixels], const typename V::Lanes (&differing)[P][F], const int32_t* base
+    ) const {
+        uint64_t bits[P] = {};
+        #pragma GCC unroll 8
+        for (int f = 0; f < F; ++f) {
+            const size_t at = size_t(f) * V::lanes;
+            const typename V::PerLimit limit(base + at, flip_ + at, limit_ + at);
+            #pragma GCC unroll 8
+            for (int p = 0; p < P; ++p) bits[p] |= limit.reached(differing[p][f]) << at;
+        }
+        #pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) {
+            unsigned char* out = out_ + places[p] * step_;
+            if (count_bytes_ == 8) {
+                memcpy(out, &bits[p], 8);
+            } else {
+                memcpy(out, &bits[p], count_bytes_);
+            }
+        }
+    }
+
     unsigned char* out_;
     size_t step_, count_, count_bytes_;
-    const float *scale_, *shift_;
+    const float *scale_, *shift_, *factor_, *residual_;
     const int32_t *flip_, *limit_;
 };
 
@@ -98,6 +179,23 @@ inline void step(const Half* const (&at)[P], size_t k, const uint32_t*& weights,
     }
 }
 
+template <class V, int P, int F>
+INLINE void set_zero(typename V::Lanes (&counts)[P][F]) {
+    #pragma GCC unroll 8
+    for (int p = 0; p < P; ++p)
+        #pragma GCC unroll 8
+        for (int f = 0; f < F; ++f) counts[p][f] = V::zero();
+}
+
+// Counts of bytes to those of lanes.
+template <class V, int P, int F>
+INLINE void add_bytes(typename V::Lanes (&total)[P][F], const typename V::Lanes (&bytes)[P][F]) {
+    #pragma GCC unroll 8
+    for (int p = 0; p < P; ++p)
+        #pragma GCC unroll 8
+        for (int f = 0; f < F; ++f) total[p][f] = V::add_bytes(total[p][f], bytes[p][f]);
+}
+
 // P pixels and F vectors of filters: counts the bits that differ, over all words that they share.
 template <class V, int P, int F, class Finished>
 INLINE void pixels_by_filters(
@@ -105,11 +203,10 @@ INLINE void pixels_by_filters(
     const uint32_t* weights, const int32_t* base, const Finished& finish
 ) {
     using Lanes = typename V::Lanes;
-    Lanes total[P][F];
-    #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p)
-        #pragma GCC unroll 8
-        for (int f = 0; f < F; ++f) total[p][f] = V::zero();
+    Lanes total[P][F], bytes[P][F];           // where most > 0 bits are counted in bytes first, at most so many steps
+    set_zero<V>(total);
+    set_zero<V>(bytes);
+    size_t room = V::most;
     const Segment* const end = view.segments + view.segment_count;
     for (const Segment* segment = view.segments; segment != end; ++segment) {
         const uint32_t* w = weights + segment->weights * (F * V::lanes);
@@ -118,24 +215,21 @@ INLINE void pixels_by_filters(
         for (int p = 0; p < P; ++p) at[p] = pixels[p] + segment->picture;
         if constexpr (V::most == 0) {
             for (size_t k = 0; k < view.run; ++k) step<V>(at, k, w, total);
-        } else {                              // counted in bytes, which hold so many steps
+        } else {
             for (size_t k = 0; k < view.run;) {
-                const size_t stop = view.run - k > V::most ? k + V::most : view.run;
-                Lanes bytes[P][F];
-                #pragma GCC unroll 8
-                for (int p = 0; p < P; ++p)
-                    #pragma GCC unroll 8
-                    for (int f = 0; f < F; ++f) bytes[p][f] = V::zero();
+                if (room == 0) {
+                    add_bytes<V>(total, bytes);
+                    set_zero<V>(bytes);
+                    room = V::most;
+                }
+                const size_t stop = view.run - k > room ? k + room : view.run;
+                room -= stop - k;
                 for (; k < stop; ++k) step<V>(at, k, w, bytes);
-                #pragma GCC unroll 8
-                for (int p = 0; p < P; ++p)
-                    #pragma GCC unroll 8
-                    for (int f = 0; f < F; ++f) total[p][f] = V::add_bytes(total[p][f], bytes[p][f]);
             }
         }
     }
-    #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) finish(places[p], total[p], base);
+    if constexpr (V::most != 0) add_bytes<V>(total, bytes);
+    finish(places, total, base);
 }
 
 // Less than a whole block of pixels, which ends a view.
@@ -227,6 +321,31 @@ inline void pack_rest(const float* values, size_t first, size_t channels, uint64
         const size_t end = channels - first < WORD ? channels - first : WORD;
         for (size_t i = 0; i < end; ++i) bits |= uint64_t(values[first + i] > 0) << i;
         words[first / WORD] = bits;
+    }
+}
+
+// The sum of 16 parts, by halves.
+inline float sum_of_parts(float (&parts)[16]) {
+    for (int half = 8; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
+    return parts[0];
+}
+
+// Any packing, a value at a time.
+inline void pack_as(const float* values, size_t pixels, size_t channels, uint64_t* words, const Packing& as) {
+    for (size_t p = 0; p < pixels; ++p, values += channels, words += (channels + WORD - 1) / WORD) {
+        float parts[16] = {};
+        uint64_t bits = 0;
+        for (size_t i = 0; i < channels; ++i) {
+            const float value = as.scale == nullptr ? values[i] : values[i] * as.scale[i] + as.shift[i];
+            parts[i % 16] += value < 0 ? -value : value;
+            bits |= uint64_t(value > 0) << i % WORD;
+            if (i % WORD == WORD - 1 || i + 1 == channels) {
+                words[i / WORD] = bits;
+                bits = 0;
+            }
+        }
+        if (as.magnitude != nullptr) as.magnitude[p] = sum_of_parts(parts);
     }
 }
 

@@ -10,6 +10,7 @@
 
 #include "convolution.h"
 #include "paths.h"
+#include "planes.h"
 
 using namespace lookonce;
 
@@ -18,7 +19,7 @@ namespace {
 struct Drawn {
     Options options;
     size_t pictures, height, width, out_height, out_width;
-    std::vector<float> x, weights, scale, shift;
+    std::vector<float> x, weights, scale, shift, factor, residual, norm_scale, norm_shift;
 };
 
 size_t between(std::mt19937& random, size_t least, size_t most) {
@@ -57,7 +58,36 @@ Drawn draw(std::mt19937& random, size_t number) {
         d.scale.push_back(float(int(between(random, 0, 200)) - 100) / 64);
         d.shift.push_back(float(int(between(random, 0, 200)) - 100) / 8);
     }
+    d.factor = normal(random, d.pictures * d.out_height * d.out_width);
+    d.residual = normal(random, d.factor.size() * o.filters);
+    d.norm_scale = normal(random, o.channels);
+    d.norm_shift = normal(random, o.channels);
     return d;
+}
+
+bool same(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+
+// Signs and magnitudes of normalized values, channel by channel; magnitudes in 16 parts, added by halves.
+bool packs(const Drawn& d, const Path& path, int threads) {
+    const size_t channels = d.options.channels, words = (channels + WORD - 1) / WORD, pixels = d.x.size() / channels;
+    std::vector<uint64_t> bits(pixels * words, ~uint64_t(0));
+    std::vector<float> magnitude(pixels);
+    pack(path, d.x.data(), pixels, channels, bits.data(), {d.norm_scale.data(), d.norm_shift.data(), magnitude.data()},
+         threads);
+    for (size_t p = 0; p < pixels; ++p) {
+        volatile float parts[16] = {};
+        for (size_t i = 0; i < WORD * words; ++i) {
+            const bool bit = bits[p * words + i / WORD] >> i % WORD & 1;
+            const volatile float product = i < channels ? d.x[p * channels + i] * d.norm_scale[i] : 0;
+            const volatile float value = i < channels ? product + d.norm_shift[i] : 0;
+            if (bit != (value > 0)) return false;
+            parts[i % 16] = parts[i % 16] + std::fabs(value);
+        }
+        for (size_t half = 8; half > 0; half /= 2)
+            for (size_t i = 0; i < half; ++i) parts[i] = parts[i] + parts[i + half];
+        if (!same(parts[0], magnitude[p])) return false;
+    }
+    return true;
 }
 
 // What a tap sees at a place that counts from `padding` outside the edge.
@@ -92,23 +122,31 @@ std::vector<int32_t> plain_loops(const Drawn& d) {
     return sums;
 }
 
+float activated(Activation activation, float value) {
+    if (activation == Activation::leaky && value < 0) return value * LEAK;
+    return activation == Activation::relu && value < 0 ? 0 : value;
+}
+
 bool agrees(const Drawn& d, const Path& path, int threads) {
     const Options& o = d.options;
     const size_t words = (o.channels + WORD - 1) / WORD, out_words = (o.filters + WORD - 1) / WORD;
     std::vector<uint64_t> weights(o.filters * o.rows * o.columns * words);
     std::vector<uint64_t> bits(d.pictures * d.height * d.width * words);
-    pack(path, d.weights.data(), o.filters * o.rows * o.columns, o.channels, weights.data(), 1);
-    pack(path, d.x.data(), d.pictures * d.height * d.width, o.channels, bits.data(), threads);
+    pack(path, d.weights.data(), o.filters * o.rows * o.columns, o.channels, weights.data(), {}, 1);
+    pack(path, d.x.data(), d.pictures * d.height * d.width, o.channels, bits.data(), {}, threads);
     const Convolution layer(path, o, weights.data(), d.scale.data(), d.shift.data());
     const std::vector<int32_t> wanted = plain_loops(d);
     const size_t pixels = d.pictures * d.out_height * d.out_width;
     std::vector<int32_t> counts(wanted.size());
     std::vector<float> reals(wanted.size());
     std::vector<uint64_t> signs(pixels * out_words, ~uint64_t(0));
-    layer.run(nullptr, bits.data(), d.pictures, d.height, d.width, Result::counts, counts.data(), threads);
-    layer.run(d.x.data(), nullptr, d.pictures, d.height, d.width, Result::reals, reals.data(), threads);
-    layer.run(nullptr, bits.data(), d.pictures, d.height, d.width, Result::bits, signs.data(), threads);
-    if (counts != wanted) return false;
+    layer.run(nullptr, bits.data(), d.pictures, d.height, d.width, {Result::counts, counts.data()}, threads);
+    layer.run(d.x.data(), nullptr, d.pictures, d.height, d.width, {Result::reals, reals.data()}, threads);
+    layer.run(nullptr, bits.data(), d.pictures, d.height, d.width, {Result::bits, signs.data()}, threads);
+    std::vector<float> joined(wanted.size());
+    layer.run(nullptr, bits.data(), d.pictures, d.height, d.width,
+              {Result::reals, joined.data(), d.factor.data(), d.residual.data()}, threads);
+    if (counts != wanted || !packs(d, path, threads)) return false;
     for (size_t p = 0; p < pixels; ++p) {
         for (size_t f = 0; f < 64 * out_words; ++f) {
             const bool bit = signs[p * out_words + f / WORD] >> f % WORD & 1;
@@ -117,11 +155,12 @@ bool agrees(const Drawn& d, const Path& path, int threads) {
                 continue;
             }
             const volatile float product = float(wanted[p * o.filters + f]) * d.scale[f];
-            float value = product + d.shift[f];
-            if (bit != (value > 0)) return false;
-            if (o.activation == Activation::leaky && !(value > 0)) value *= LEAK;
-            if (o.activation == Activation::relu && !(value > 0)) value = 0;
+            const volatile float multiplied = product * d.factor[p];
+            if (bit != (product + d.shift[f] > 0)) return false;
+            const float value = activated(o.activation, product + d.shift[f]);
             if (reals[p * o.filters + f] != value) return false;
+            const volatile float last = activated(o.activation, multiplied + d.shift[f]);
+            if (!same(joined[p * o.filters + f], last + d.residual[p * o.filters + f])) return false;
         }
     }
     return true;

@@ -16,15 +16,9 @@ namespace lookonce {
 namespace {
 
 constexpr size_t TILE_BYTES = 64 << 10;       // of bits that a block of filters passes over: they stay in the cache
-constexpr size_t PACKED_AT_A_TIME = 16 << 10; // floats
 constexpr size_t UNITS_A_THREAD = 4;
-// Less than this is done before a helper has come: microseconds of pairs of words compared, of values packed.
-constexpr size_t LEAST_PAIRS = 1 << 16, LEAST_VALUES = 1 << 15;
+constexpr size_t MOST_SINGLE_TAPS = 64;
 constexpr size_t MOST_SEGMENTS = 1 << 22, MOST_BASES = 1 << 25;      // 64 and 128 MiB: windows of hundreds of pixels
-
-int threads_for_work(int wanted, size_t work, size_t least) {
-    return threads_for(int(std::min<size_t>(size_t(wanted), 1 + work / least)));
-}
 
 size_t ones_in(uint64_t word) {
     size_t count = 0;
@@ -100,7 +94,7 @@ struct alignas(64) Work {
         for (size_t p; (p = shares->take(0, who)) < parts;) {
             const size_t first = p * part;
             path->pack(reals + first * layer->channels, std::min(part, pixels - first), layer->channels,
-                       packed + first * layer->words);
+                       packed + first * layer->words, Packing{});
             packed_parts.fetch_add(1, std::memory_order_release);
         }
         for (unsigned round = 0; parts > 0 && packed_parts.load(std::memory_order_acquire) < parts; ++round) {
@@ -144,7 +138,8 @@ Convolution::Aligned<T> Convolution::aligned(size_t count) {
 }
 
 Convolution::Convolution(
-    const Path& path, const Options& options, const uint64_t* weights, const float* scale, const float* shift
+    const Path& path, const Options& options, const uint64_t* weights, const float* scale, const float* shift,
+    const int32_t* flip, const int32_t* limit
 ) : path_(path), options_(options), padded_((options.filters + path.block - 1) / path.block * path.block) {
     const size_t words = (options.channels + WORD - 1) / WORD, halves = 2 * words;
     const size_t taps = options.rows * options.columns;
@@ -176,7 +171,10 @@ Convolution::Convolution(
     }
     const int32_t most = int32_t(taps * options.channels);
     for (size_t o = 0; o < padded_; ++o) {
-        if (o < options.filters) {
+        if (o < options.filters && limit != nullptr) {
+            flip_[o] = flip[o];
+            limit_[o] = limit[o];
+        } else if (o < options.filters) {
             find_limit(most, scale_[o], shift_[o], flip_[o], limit_[o]);
         } else {
             limit_[o] = INT_MAX;
@@ -220,11 +218,14 @@ std::shared_ptr<const Convolution::Views> Convolution::views(size_t height, size
 
 std::shared_ptr<const Convolution::Views> Convolution::made_views(size_t height, size_t width) const {
     const size_t step = layer_.dilation, margin = layer_.padding, halves = 2 * layer_.words;
+    // Taps in a row are neighbours, and read as one; unless the last half of their words is empty, and can be left out.
+    const size_t used = (layer_.channels + WORD / 2 - 1) / (WORD / 2);
+    const bool joined = step == 1 && (used == halves || layer_.rows * layer_.columns > MOST_SINGLE_TAPS);
     const auto rows = spans_along(height, layer_.rows, layer_.stride_y, margin, step, out_height(height));
     const auto columns = spans_along(width, layer_.columns, layer_.stride_x, margin, step, out_width(width));
     size_t high_in_all = 0, wide_in_all = 0;
     for (const Span& row : rows) high_in_all += row.last - row.first;
-    for (const Span& column : columns) wide_in_all += step == 1 ? 1 : column.last - column.first;
+    for (const Span& column : columns) wide_in_all += joined ? 1 : column.last - column.first;
     if (high_in_all * wide_in_all > MOST_SEGMENTS || rows.size() * columns.size() * padded_ > MOST_BASES) {
         throw std::length_error("a window of " + std::to_string(layer_.rows) + " x " + std::to_string(layer_.columns) +
                                 " with padding " + std::to_string(margin) + " takes too much memory");
@@ -248,8 +249,7 @@ std::shared_ptr<const Convolution::Views> Convolution::made_views(size_t height,
                 const size_t top = row.begin * layer_.stride_y + row.first * step - margin;
                 const size_t left = column.begin * layer_.stride_x + column.first * step - margin;
                 view.start = ptrdiff_t((top * width + left) * halves);
-                const bool joined = step == 1;                   // taps in a row are neighbours
-                view.run = joined ? wide * halves : halves;
+                view.run = joined ? wide * halves : used;
                 for (size_t r = 0; r < high; ++r) {
                     for (size_t c = 0; c < (joined ? 1 : wide); ++c) {
                         const size_t tap = (row.first + r) * layer_.columns + column.first + c;
@@ -277,7 +277,7 @@ std::shared_ptr<const Convolution::Views> Convolution::made_views(size_t height,
 }
 
 void Convolution::run(
-    const float* reals, const uint64_t* bits, size_t pictures, size_t height, size_t width, Result result, void* out,
+    const float* reals, const uint64_t* bits, size_t pictures, size_t height, size_t width, const Outcome& outcome,
     int wanted
 ) const {
     if (pictures == 0) return;
@@ -286,8 +286,10 @@ void Convolution::run(
     call.width = width;
     call.out_height = out_height(height);
     call.out_width = out_width(width);
-    call.out = out;
-    call.result = result;
+    call.out = outcome.out;
+    call.result = outcome.result;
+    call.factor = outcome.factor;
+    call.residual = outcome.residual;
     const std::shared_ptr<const Views> seen = views(height, width);
     call.views = seen->views.data();
     call.view_count = seen->views.size();
@@ -322,48 +324,6 @@ void Convolution::run(
     Shares<2> shares({work.parts, work.units}, threads);
     work.shares = &shares;
     run_together(threads, [&work](int who) { work.run(who); });
-}
-
-void pack(const Path& path, const float* values, size_t pixels, size_t channels, uint64_t* words, int wanted) {
-    const size_t part = std::max<size_t>(1, PACKED_AT_A_TIME / channels), parts = (pixels + part - 1) / part;
-    const int threads = threads_for_work(wanted, pixels * channels, LEAST_VALUES);
-    Shares<1> shares({parts}, threads);
-    run_together(threads, [&](int who) {
-        for (size_t p; (p = shares.take(0, who)) < parts;) {
-            const size_t first = p * part;
-            path.pack(values + first * channels, std::min(part, pixels - first), channels,
-                      words + first * ((channels + WORD - 1) / WORD));
-        }
-    });
-}
-
-void max_pool(
-    const uint64_t* bits, size_t pictures, size_t height, size_t width, size_t words, const PoolOptions& options,
-    size_t out_height, size_t out_width, uint64_t* out, int wanted
-) {
-    const size_t rows = pictures * out_height;
-    const int threads = threads_for_work(wanted, rows * out_width * words * options.size * options.size, LEAST_PAIRS);
-    Shares<1> shares({rows}, threads);
-    run_together(threads, [&](int who) {
-        for (size_t row; (row = shares.take(0, who)) < rows;) {
-            const uint64_t* picture = bits + row / out_height * height * width * words;
-            const size_t top = row % out_height * options.stride_y;
-            const size_t y_end = std::min(top + options.size, height + options.before);
-            uint64_t* to = out + row * out_width * words;
-            memset(to, 0, out_width * words * sizeof(uint64_t));
-            for (size_t x = 0; x < out_width; ++x, to += words) {
-                const size_t left = x * options.stride_x;
-                const size_t x_end = std::min(left + options.size, width + options.before);
-                for (size_t y = std::max(top, options.before); y < y_end; ++y) {
-                    const uint64_t* line = picture + (y - options.before) * width * words;
-                    for (size_t c = std::max(left, options.before); c < x_end; ++c) {
-                        const uint64_t* from = line + (c - options.before) * words;
-                        for (size_t w = 0; w < words; ++w) to[w] |= from[w];
-                    }
-                }
-            }
-        }
-    });
 }
 
 }  // namespace lookonce

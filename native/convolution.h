@@ -18,11 +18,21 @@ struct Options {
     Activation activation;
 };
 
+// What is wanted of a run, and where: `out` is (B, H', W', O), or words of it. Reals are
+// activation(sum * scale * factor + shift) + residual, with `factor` (B, H', W') and `residual` (B, H', W', O) if given.
+struct Outcome {
+    Result result;
+    void* out;
+    const float* factor = nullptr;
+    const float* residual = nullptr;
+};
+
 class Convolution {
 public:
     // `weights` are (O, kh, kw, words) with zeros beyond the last channel; `scale` and `shift` one a filter, finite.
+    // A bit is 1 where (sum ^ flip) >= limit, one each a filter; without them where the result is above 0.
     Convolution(const Path& path, const Options& options, const uint64_t* weights, const float* scale,
-                const float* shift);
+                const float* shift, const int32_t* flip = nullptr, const int32_t* limit = nullptr);
 
     const Options& options() const { return options_; }
     const Path& path() const { return path_; }
@@ -32,9 +42,9 @@ public:
     size_t out_height(size_t height) const { return out_length(height, layer_.rows, layer_.stride_y); }
     size_t out_width(size_t width) const { return out_length(width, layer_.columns, layer_.stride_x); }
 
-    // One of `reals` (B, H, W, C) and `bits` (B, H, W, words) goes in; `out` is (B, H', W', O), or words of it.
-    void run(const float* reals, const uint64_t* bits, size_t pictures, size_t height, size_t width, Result result,
-             void* out, int threads) const;
+    // One of `reals` (B, H, W, C) and `bits` (B, H, W, words) goes in.
+    void run(const float* reals, const uint64_t* bits, size_t pictures, size_t height, size_t width,
+             const Outcome& outcome, int threads) const;
 
 private:
     size_t out_length(size_t length, size_t taps, size_t stride) const;
@@ -62,17 +72,6 @@ private:
     mutable std::shared_ptr<const Views> latest_;
     Aligned<int32_t> ones_;                   // (kh * kw, padded_): how many bits of each tap are 1; only if !ternary
 };
-
-// Signs of (B * H * W, C) values as words, by as many threads.
-void pack(const Path& path, const float* values, size_t pixels, size_t channels, uint64_t* words, int threads);
-
-struct PoolOptions {
-    size_t size, stride_y, stride_x, before;
-};
-
-// The largest of each window: the union of its bits. Rows and columns beyond the edge have none.
-void max_pool(const uint64_t* bits, size_t pictures, size_t height, size_t width, size_t words,
-              const PoolOptions& options, size_t out_height, size_t out_width, uint64_t* out, int threads);
 
 }  // namespace lookonce
 

@@ -24,7 +24,7 @@ typedef uint32_t Half;
 typedef uint16_t Quarter;
 #endif
 
-enum class Activation { linear, leaky, relu };
+enum class Activation { linear, leaky, relu };      // NaN stays NaN
 enum class Result { counts, reals, bits };
 
 constexpr float LEAK = 0.1f;
@@ -67,6 +67,8 @@ struct Call {
     const uint64_t* bits;
     void* out;
     Result result;
+    const float* factor;                      // reals alone: one a place that comes out, times the scaled sum; or null
+    const float* residual;                    // reals alone: as many as come out, added at the end; or null
     const View* views;
     size_t view_count;
 };
@@ -76,11 +78,20 @@ struct Unit {
     size_t picture, row_begin, row_end, block;
 };
 
+// What values become before their signs are taken.
+struct Packing {
+    const float* scale;                       // value * scale + shift, one each a channel; null: as they are
+    const float* shift;
+    float* magnitude;                         // one a pixel: the sum of |value|; null if not wanted
+};
+
 // One way to compute, for one kind of processor.
 struct Path {
     const char* name;
     size_t lanes, block;                      // filters in a vector, and in a block
-    void (*pack)(const float* values, size_t pixels, size_t channels, uint64_t* words);
+    // Magnitudes are summed in 16 parts, part i the channels i, i + 16, ..., and the parts by halves: the same floats
+    // on every path.
+    void (*pack)(const float* values, size_t pixels, size_t channels, uint64_t* words, const Packing& as);
     void (*convolve)(const Layer& layer, const Call& call, const Unit& unit);
 };
 

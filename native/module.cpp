@@ -8,12 +8,14 @@
 
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "convolution.h"
 #include "paths.h"
+#include "planes.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -135,7 +137,8 @@ Activation activation_by(const std::string& name) {
 
 std::unique_ptr<Convolution> make(
     nb::handle weights_given, int64_t channels, int64_t stride_y, int64_t stride_x, int64_t padding, int64_t dilation,
-    bool ternary, nb::handle scale_given, nb::handle shift_given, const std::string& activation, const std::string& path
+    bool ternary, nb::handle scale_given, nb::handle shift_given, const std::string& activation,
+    const std::string& path, nb::handle flip_given, nb::handle limit_given
 ) {
     const Array weights("weights", weights_given), scale("scale", scale_given), shift("shift", shift_given);
     const uint64_t* const bits = weights.data<uint64_t>(4, "uint64 (O, kh, kw, words)");
@@ -174,10 +177,33 @@ std::unique_ptr<Convolution> make(
             }
         }
     }
-    return std::make_unique<Convolution>(path_by(path), options, bits, values[0], values[1]);
+    if (flip_given.is_none()) {
+        return std::make_unique<Convolution>(path_by(path), options, bits, values[0], values[1]);
+    }
+    const Array flip("flip", flip_given), limit("limit", limit_given);
+    const int32_t* const turned = flip.data<int32_t>(1, "int32 (O,)");
+    const int32_t* const least = limit.data<int32_t>(1, "int32 (O,)");
+    flip.check_shape({options.filters});
+    limit.check_shape({options.filters});
+    return std::make_unique<Convolution>(path_by(path), options, bits, values[0], values[1], turned, least);
 }
 
-void run(const Convolution& layer, nb::handle x_given, nb::handle out_given, int64_t threads) {
+// The floats of an argument that may be None: null then. Raises ValueError if it has another shape or shares memory.
+const float* optional_floats(
+    const char* name, nb::handle given, const std::vector<size_t>& shape, const Array& out, std::optional<Array>& array
+) {
+    if (given.is_none()) return nullptr;
+    array.emplace(name, given);
+    const float* const values = array->data<float>(shape.size(), "float32");
+    array->check_shape(shape);
+    out.check_apart(*array);
+    return values;
+}
+
+void run(
+    const Convolution& layer, nb::handle x_given, nb::handle out_given, int64_t threads, nb::handle factor_given,
+    nb::handle residual_given
+) {
     const Array x("x", x_given), out("out", out_given, true);
     const Options& options = layer.options();
     const char* const wanted_x = "float32 (B, H, W, C) or uint64 (B, H, W, words)";
@@ -192,25 +218,31 @@ void run(const Convolution& layer, nb::handle x_given, nb::handle out_given, int
     if (packed) check_spare("x", bits, pictures * height * width, options.channels);
 
     const char* const wanted_out = "int32 or float32 (B, H', W', O), or uint64 (B, H', W', words)";
-    Result result = Result::reals;
-    void* to;
+    Outcome outcome{Result::reals, nullptr};
     if (out.holds<uint64_t>()) {
-        to = out.data<uint64_t>(4, wanted_out);
-        result = Result::bits;
+        outcome = {Result::bits, out.data<uint64_t>(4, wanted_out)};
     } else if (out.holds<int32_t>()) {
-        to = out.data<int32_t>(4, wanted_out);
-        result = Result::counts;
+        outcome = {Result::counts, out.data<int32_t>(4, wanted_out)};
     } else {
-        to = out.data<float>(4, wanted_out);
+        outcome.out = out.data<float>(4, wanted_out);
     }
-    const size_t last = result == Result::bits ? (options.filters + WORD - 1) / WORD : options.filters;
+    const size_t last = outcome.result == Result::bits ? (options.filters + WORD - 1) / WORD : options.filters;
     out.check_shape({pictures, out_height, out_width, last});
     out.check_apart(x);
+    std::optional<Array> factor, residual;
+    outcome.factor = optional_floats("factor", factor_given, {pictures, out_height, out_width}, out, factor);
+    outcome.residual = optional_floats("residual", residual_given, out.shape, out, residual);
+    if (outcome.result != Result::reals && (factor || residual)) {
+        refuse("factor and residual go with an out of float32");
+    }
     const nb::gil_scoped_release unlocked;
-    layer.run(reals, bits, pictures, height, width, result, to, int(threads));
+    layer.run(reals, bits, pictures, height, width, outcome, int(threads));
 }
 
-void pack_signs(nb::handle x_given, nb::handle out_given, const std::string& path, int64_t threads) {
+void pack_signs(
+    nb::handle x_given, nb::handle out_given, const std::string& path, int64_t threads, nb::handle scale_given,
+    nb::handle shift_given, nb::handle magnitude_given
+) {
     const Array x("x", x_given), out("out", out_given, true);
     const float* const from = x.data<float>(4, "float32 (B, H, W, C)");
     uint64_t* const to = out.data<uint64_t>(4, "uint64 (B, H, W, words)");
@@ -220,8 +252,49 @@ void pack_signs(nb::handle x_given, nb::handle out_given, const std::string& pat
     check_range("threads", threads, 1, MOST_ASKED);
     out.check_apart(x);
     const Path& chosen = path_by(path);
+    std::optional<Array> scale, shift, magnitude;
+    Packing as{};
+    as.scale = optional_floats("scale", scale_given, {channels}, out, scale);
+    as.shift = optional_floats("shift", shift_given, {channels}, out, shift);
+    if ((as.scale == nullptr) != (as.shift == nullptr)) refuse("scale and shift go together");
+    if (!magnitude_given.is_none()) {
+        magnitude.emplace("magnitude", magnitude_given, true);
+        as.magnitude = magnitude->data<float>(3, "float32 (B, H, W)");
+        magnitude->check_shape({x.shape[0], x.shape[1], x.shape[2]});
+        for (const Array* other : {&x, &out}) magnitude->check_apart(*other);
+        if (scale) magnitude->check_apart(*scale);
+        if (shift) magnitude->check_apart(*shift);
+    }
     const nb::gil_scoped_release unlocked;
-    pack(chosen, from, x.size / channels, channels, to, int(threads));
+    pack(chosen, from, x.size / channels, channels, to, as, int(threads));
+}
+
+void sum_windows(
+    nb::handle x_given, nb::handle out_given, int64_t rows, int64_t columns, int64_t stride_y, int64_t stride_x,
+    int64_t padding, int64_t dilation, float factor
+) {
+    const Array x("x", x_given), out("out", out_given, true);
+    const float* const from = x.data<float>(3, "float32 (B, H, W)");
+    float* const to = out.data<float>(3, "float32 (B, H', W')");
+    for (const int64_t length : {rows, columns, stride_y, stride_x, dilation}) {
+        check_range("window, stride or dilation", length, 1, int64_t(LARGEST_LENGTH));
+    }
+    check_range("padding", padding, 0, int64_t(LARGEST_LENGTH));
+    const size_t pictures = x.shape[0], height = x.shape[1], width = x.shape[2];
+    const size_t high = height + 2 * size_t(padding), wide = width + 2 * size_t(padding);
+    const size_t covered = size_t(dilation) * size_t(rows - 1) + 1, across = size_t(dilation) * size_t(columns - 1) + 1;
+    if (height == 0 || width == 0 || high < covered || wide < across) {
+        refuse("x of shape " + shape_of(x.shape) + " is smaller than the window");
+    }
+    const size_t out_height = (high - covered) / size_t(stride_y) + 1;
+    const size_t out_width = (wide - across) / size_t(stride_x) + 1;
+    out.check_shape({pictures, out_height, out_width});
+    out.check_apart(x);
+    const nb::gil_scoped_release unlocked;
+    window_sums(from, pictures, height, width,
+                {size_t(rows), size_t(columns), size_t(stride_y), size_t(stride_x), size_t(padding), size_t(dilation),
+                 factor},
+                out_height, out_width, to);
 }
 
 void pool_bits(
@@ -263,14 +336,20 @@ NB_MODULE(_binary, module) {
     using namespace lookonce;
     module.doc() = "Convolutions of single bits; lookonce.binary.kernel is the door to it.";
     module.def("paths", &path_names, "The ways to compute that run on this processor, the fastest first.");
-    module.def("pack", &pack_signs, "x"_a.none(), "out"_a.none(), "path"_a, "threads"_a = 1,
-               "Signs of x as words: 1 above 0.");
+    module.def("pack", &pack_signs, "x"_a.none(), "out"_a.none(), "path"_a, "threads"_a = 1, "scale"_a = nb::none(),
+               "shift"_a = nb::none(), "magnitude"_a = nb::none(),
+               "Signs of x * scale + shift as words: 1 above 0.");
+    module.def("window_sums", &sum_windows, "x"_a.none(), "out"_a.none(), "rows"_a, "columns"_a, "stride_y"_a,
+               "stride_x"_a, "padding"_a, "dilation"_a, "factor"_a,
+               "The sum of each window times factor; beyond the edge stands 0.");
     module.def("max_pool", &pool_bits, "x"_a.none(), "out"_a.none(), "size"_a, "stride_y"_a, "stride_x"_a, "padding"_a,
                "threads"_a = 1, "The union of each window's bits.");
     nb::class_<Convolution>(module, "Convolution", "A binary convolution, its weights laid out for one path.")
         .def(nb::new_(&make), "weights"_a.none(), "channels"_a, "stride_y"_a, "stride_x"_a, "padding"_a, "dilation"_a,
-             "ternary"_a, "scale"_a.none(), "shift"_a.none(), "activation"_a, "path"_a)
-        .def("run", &run, "x"_a.none(), "out"_a.none(), "threads"_a = 1,
+             "ternary"_a, "scale"_a.none(), "shift"_a.none(), "activation"_a, "path"_a, "flip"_a = nb::none(),
+             "limit"_a = nb::none())
+        .def("run", &run, "x"_a.none(), "out"_a.none(), "threads"_a = 1, "factor"_a = nb::none(),
+             "residual"_a = nb::none(),
              "Sums (int32), scaled and activated (float32), or bits of that (uint64), by what out is.")
         .def_prop_ro("path", [](const Convolution& layer) { return layer.path().name; });
 }

@@ -25,27 +25,45 @@ struct V {
         return vpadalq_u16(sum, vpaddlq_u8(vreinterpretq_u8_u32(bytes)));
     }
 
-    static Lanes signed_sum(Lanes differing, const int32_t* base) {
-        return vsubq_u32(vreinterpretq_u32_s32(vld1q_s32(base)), vshlq_n_u32(differing, 1));
-    }
+    struct PerFilter {
+        Lanes base;
+        float32x4_t scale, shift;
 
-    template <Activation A>
-    static void store_real(void* at, Lanes sum, const float* scale, const float* shift) {
-        const float32x4_t product = vmulq_f32(vcvtq_f32_s32(vreinterpretq_s32_u32(sum)), vld1q_f32(scale));
-        float32x4_t value = vaddq_f32(product, vld1q_f32(shift));
-        if constexpr (A == Activation::leaky) value = vmaxq_f32(value, vmulq_n_f32(value, LEAK));
-        if constexpr (A == Activation::relu) value = vmaxq_f32(value, vdupq_n_f32(0));
-        vst1q_f32(static_cast<float*>(at), value);
-    }
+        PerFilter(const int32_t* base_at, const float* scale_at, const float* shift_at)
+            : base(vreinterpretq_u32_s32(vld1q_s32(base_at))), scale(vld1q_f32(scale_at)), shift(vld1q_f32(shift_at)) {}
 
-    static uint64_t reached(Lanes sum, const int32_t* flip, const int32_t* limit) {
-        const uint32x4_t yes = vcgeq_s32(veorq_s32(vreinterpretq_s32_u32(sum), vld1q_s32(flip)), vld1q_s32(limit));
-        const uint32_t places[4] = {1, 2, 4, 8};
-        return vaddvq_u32(vandq_u32(yes, vld1q_u32(places)));
-    }
+        Lanes sum(Lanes differing) const { return vsubq_u32(base, vshlq_n_u32(differing, 1)); }
+
+        template <Activation A, bool Scaled>
+        void store_real(void* at, Lanes differing, float factor, const float* added) const {
+            float32x4_t value = vmulq_f32(vcvtq_f32_s32(vreinterpretq_s32_u32(sum(differing))), scale);
+            if constexpr (Scaled) value = vmulq_n_f32(value, factor);
+            value = vaddq_f32(value, shift);
+            if constexpr (A == Activation::leaky) value = vmaxq_f32(value, vmulq_n_f32(value, LEAK));
+            if constexpr (A == Activation::relu) value = vmaxq_f32(value, vdupq_n_f32(0));
+            if (added != nullptr) value = vaddq_f32(value, vld1q_f32(added));
+            vst1q_f32(static_cast<float*>(at), value);
+        }
+    };
+
+    struct PerLimit {
+        Lanes base;
+        int32x4_t flip, limit;
+
+        PerLimit(const int32_t* base_at, const int32_t* flip_at, const int32_t* limit_at)
+            : base(vreinterpretq_u32_s32(vld1q_s32(base_at))), flip(vld1q_s32(flip_at)), limit(vld1q_s32(limit_at)) {}
+
+        uint64_t reached(Lanes differing) const {
+            const int32x4_t sum = vreinterpretq_s32_u32(vsubq_u32(base, vshlq_n_u32(differing, 1)));
+            const uint32x4_t yes = vcgeq_s32(veorq_s32(sum, flip), limit);
+            const uint32_t places[4] = {1, 2, 4, 8};
+            return vaddvq_u32(vandq_u32(yes, vld1q_u32(places)));
+        }
+    };
 };
 
-void pack(const float* values, size_t pixels, size_t channels, uint64_t* words) {
+void pack(const float* values, size_t pixels, size_t channels, uint64_t* words, const Packing& as) {
+    if (as.scale != nullptr || as.magnitude != nullptr) return pack_as(values, pixels, channels, words, as);
     const size_t count = (channels + WORD - 1) / WORD;
     const uint32_t places[4] = {1, 2, 4, 8};
     const uint32x4_t place = vld1q_u32(places);

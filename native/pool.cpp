@@ -150,6 +150,10 @@ int threads_for(int wanted) {
     return std::max(1, std::min({wanted, cores, MOST_THREADS}));
 }
 
+int threads_for_work(int wanted, size_t work, size_t least) {
+    return threads_for(int(std::min<size_t>(size_t(wanted), 1 + work / least)));
+}
+
 void run_together(int threads, Body body) {
     if (threads <= 1) {
         body.call(body.object, 0);

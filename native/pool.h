@@ -15,6 +15,13 @@ constexpr int MOST_THREADS = 64;
 // How many threads a call that may use `wanted` will have: no more than the cores this thread may run on.
 int threads_for(int wanted);
 
+// The same for so much work, of which `least` takes as long as a helper to come.
+int threads_for_work(int wanted, size_t work, size_t least);
+
+constexpr size_t LEAST_PAIRS = 1 << 16;       // words compared: microseconds of them
+constexpr size_t LEAST_VALUES = 1 << 15;      // floats packed
+constexpr size_t PACKED_AT_A_TIME = 16 << 10; // floats that one thread takes at a time
+
 // A function of a thread's number, without owning it.
 struct Body {
     void (*call)(const void* object, int who);

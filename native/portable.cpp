@@ -30,30 +30,51 @@ struct V {
         return sum + (bytes & 0x0000ffff0000ffff) + (bytes >> 16 & 0x0000ffff0000ffff);
     }
 
-    static Lanes signed_sum(Lanes differing, const int32_t* base) {
-        const uint32_t low = uint32_t(base[0]) - 2 * uint32_t(differing);
-        const uint32_t high = uint32_t(base[1]) - 2 * uint32_t(differing >> 32);
-        return uint64_t(high) << 32 | low;
+    static int32_t sum_of(Lanes differing, size_t i, const int32_t* base) {
+        return int32_t(uint32_t(base[i]) - 2 * uint32_t(differing >> 32 * i));
     }
 
-    template <Activation A>
-    static void store_real(void* at, Lanes sum, const float* scale, const float* shift) {
-        float values[lanes];
-        for (size_t i = 0; i < lanes; ++i) {
-            const float value = float(int32_t(sum >> 32 * i)) * scale[i] + shift[i];
-            const float below = A == Activation::leaky ? value * LEAK : 0;
-            values[i] = A == Activation::linear || value > below ? value : below;
+    struct PerFilter {
+        const int32_t* base;
+        const float *scale, *shift;
+
+        PerFilter(const int32_t* base_at, const float* scale_at, const float* shift_at)
+            : base(base_at), scale(scale_at), shift(shift_at) {}
+
+        Lanes sum(Lanes differing) const {
+            return uint64_t(uint32_t(sum_of(differing, 1, base))) << 32 | uint32_t(sum_of(differing, 0, base));
         }
-        memcpy(at, values, sizeof values);
-    }
 
-    static uint64_t reached(Lanes sum, const int32_t* flip, const int32_t* limit) {
-        const uint64_t first = (int32_t(sum) ^ flip[0]) >= limit[0];
-        return first | uint64_t((int32_t(sum >> 32) ^ flip[1]) >= limit[1]) << 1;
-    }
+        template <Activation A, bool Scaled>
+        void store_real(void* at, Lanes differing, float factor, const float* added) const {
+            float values[lanes];
+            for (size_t i = 0; i < lanes; ++i) {
+                float value = float(sum_of(differing, i, base)) * scale[i];
+                if (Scaled) value *= factor;
+                value += shift[i];
+                const float below = A == Activation::leaky ? value * LEAK : 0;
+                values[i] = A != Activation::linear && value < below ? below : value;
+                if (added != nullptr) values[i] += added[i];
+            }
+            memcpy(at, values, sizeof values);
+        }
+    };
+
+    struct PerLimit {
+        const int32_t *base, *flip, *limit;
+
+        PerLimit(const int32_t* base_at, const int32_t* flip_at, const int32_t* limit_at)
+            : base(base_at), flip(flip_at), limit(limit_at) {}
+
+        uint64_t reached(Lanes differing) const {
+            const uint64_t first = (sum_of(differing, 0, base) ^ flip[0]) >= limit[0];
+            return first | uint64_t((sum_of(differing, 1, base) ^ flip[1]) >= limit[1]) << 1;
+        }
+    };
 };
 
-void pack(const float* values, size_t pixels, size_t channels, uint64_t* words) {
+void pack(const float* values, size_t pixels, size_t channels, uint64_t* words, const Packing& as) {
+    if (as.scale != nullptr || as.magnitude != nullptr) return pack_as(values, pixels, channels, words, as);
     const size_t count = (channels + WORD - 1) / WORD;
     for (size_t p = 0; p < pixels; ++p) pack_rest(values + p * channels, 0, channels, words + p * count);
 }

@@ -16,6 +16,7 @@ import numpy as np
 
 from lookonce.binary import reference
 from lookonce.binary.reference import Activation, Border, Pair, words_for
+from lookonce.binary.thresholds import Thresholds
 from lookonce.errors import EngineError, nearest, shown
 from lookonce.shapes import Float32, Real
 
@@ -79,20 +80,59 @@ def pack(
     x: Float32[np.ndarray, "B H W C"],
     out: Real[np.ndarray, "B H W words"] | None = None,
     *,
+    scale: Float32[np.ndarray, " C"] | None = None,
+    shift: Float32[np.ndarray, " C"] | None = None,
+    magnitude: Float32[np.ndarray, "B H W"] | None = None,
     threads: int = 1,
     path: str | None = None,
 ) -> Real[np.ndarray, "B H W words"]:
-    """The signs of a picture's channels as words (reference.py), into `out` if given. Raises ValueError."""
+    """The signs of a picture's channels as words (reference.py), into `out` if given. Raises ValueError.
+
+    With `scale` and `shift` the signs of x * scale + shift, a batch norm before the sign. `magnitude` is filled with
+    the sum of that value's magnitudes at each pixel.
+    """
     _check_array("x", x, np.float32)
     if x.shape[3] == 0:
         raise ValueError(f"x of shape {x.shape} has no channels")
     out = _target(out, (*x.shape[:3], words_for(x.shape[3])), np.uint64, x)
     _check_threads(threads)
     chosen = choose(path).path
-    if chosen == REFERENCE:
-        out[...] = reference.pack(x)
+    if (scale is None) != (shift is None):
+        raise ValueError("one of scale and shift is missing; they go together")
+    if scale is not None:
+        _check_array("scale", scale, np.float32, (x.shape[3],))
+        _check_array("shift", shift, np.float32, (x.shape[3],))
+    if magnitude is not None:
+        _check_array("magnitude", magnitude, np.float32, x.shape[:3])
+    if chosen != REFERENCE:
+        _module().pack(x, out, chosen, int(threads), scale, shift, magnitude)
+        return out
+    value = x if scale is None else x * scale + shift
+    out[...] = reference.pack(value)
+    if magnitude is not None:
+        magnitude[...] = reference.magnitude(value)
+    return out
+
+
+def window_sums(
+    x: Float32[np.ndarray, "B H W"],
+    window: Pair,
+    stride: Pair,
+    padding: int,
+    dilation: int,
+    factor: float,
+    out: Float32[np.ndarray, "B H2 W2"],
+    *,
+    path: str | None = None,
+) -> Float32[np.ndarray, "B H2 W2"]:
+    """The sum of each window of a plane times `factor`, into `out`; beyond the edge stands 0. Raises ValueError."""
+    _check_array("x", x, np.float32, x.shape[:3])
+    if choose(path).path == REFERENCE:
+        sums = reference.window_sums(x, window, stride, padding, dilation, factor)
+        _check_array("out", out, np.float32, sums.shape)
+        out[...] = sums
     else:
-        _module().pack(x, out, chosen, int(threads))
+        _module().window_sums(x, out, *window, *stride, padding, dilation, factor)
     return out
 
 
@@ -104,6 +144,7 @@ def max_pool(
     out: Real[np.ndarray, "B H2 W2 words"] | None = None,
     *,
     threads: int = 1,
+    path: str | None = None,
 ) -> Real[np.ndarray, "B H2 W2 words"]:
     """The largest of each window of bits; the options are those of layers.pooling.MaxPool. Raises ValueError."""
     _check_array("x", x, np.uint64)
@@ -116,7 +157,7 @@ def max_pool(
     rows, columns = (height + padding - size) // stride[0] + 1, (width + padding - size) // stride[1] + 1
     out = _target(out, (len(x), rows, columns, x.shape[3]), np.uint64, x)
     _check_threads(threads)
-    if choose().path == REFERENCE:
+    if choose(path).path == REFERENCE:
         out[...] = reference.max_pool(x, size, stride, padding)
     else:
         _module().max_pool(x, out, int(size), *stride, int(padding), int(threads))
@@ -140,9 +181,10 @@ class BinaryConvolution:
     """activation(scale * (sign(x) convolved with weights of -1 and 1) + shift), prepared once and run by any thread.
 
     `weights` are bits (O, kh, kw, words) of `channels` channels. Beyond the edge stands 0, as in Darknet, or -1 with
-    `border` minus. `scale` and `shift`, one a filter, hold alpha, bias and batch norm. A run takes floats (B, H, W, C),
-    whose signs are packed on the way, or bits (B, H, W, words); `out` is filled if it is given, and fresh memory costs
-    more than small layers do. `threads` is how many cores a call may use.
+    `border` minus. `scale` and `shift`, one a filter, hold alpha, bias and batch norm; `thresholds` say which sums give
+    a bit, where that is not the sign of the result. A run takes floats (B, H, W, C), whose signs are packed on the way,
+    or bits (B, H, W, words); `out` is filled if it is given, and fresh memory costs more than small layers do.
+    `threads` is how many cores a call may use.
 
     Raises ValueError for what does not fit, EngineError for a `path` that does not run here (choose).
     """
@@ -159,6 +201,7 @@ class BinaryConvolution:
         scale: Float32[np.ndarray, " O"] | None = None,
         shift: Float32[np.ndarray, " O"] | None = None,
         activation: Activation = "linear",
+        thresholds: Thresholds | None = None,
         path: str | None = None,
     ) -> None:
         self.path = choose(path).path
@@ -183,12 +226,14 @@ class BinaryConvolution:
         self.shift = _per_filter("shift", shift, filters, 0)
         self.channels, self.filters, self.window = channels, filters, (rows, columns)
         self.stride, self.padding, self.dilation = stride, padding, dilation
-        self.border, self.activation = border, activation
+        self.border, self.activation, self.thresholds = border, activation, thresholds
+        for name, values in () if thresholds is None else thresholds._asdict().items():
+            _check_array(name, values, np.int32, (filters,))
         self._compiled: Any = None
         if self.path != REFERENCE:
             self._compiled = _module().Convolution(
                 self.weights, int(channels), *stride, int(padding), int(dilation), border == "zero", self.scale,
-                self.shift, activation, self.path,
+                self.shift, activation, self.path, *(thresholds or ()),
             )  # fmt: skip
 
     def counts(
@@ -198,10 +243,16 @@ class BinaryConvolution:
         return self._run(x, out, self.filters, np.int32, threads)
 
     def reals(
-        self, x: np.ndarray, out: Float32[np.ndarray, "B H2 W2 O"] | None = None, *, threads: int = 1
+        self,
+        x: np.ndarray,
+        out: Float32[np.ndarray, "B H2 W2 O"] | None = None,
+        *,
+        factor: Float32[np.ndarray, "B H2 W2"] | None = None,
+        residual: Float32[np.ndarray, "B H2 W2 O"] | None = None,
+        threads: int = 1,
     ) -> Float32[np.ndarray, "B H2 W2 O"]:
-        """The results as floats."""
-        return self._run(x, out, self.filters, np.float32, threads)
+        """The results as floats; the scaled sum times `factor`, K of the thesis, and `residual` added at the end."""
+        return self._run(x, out, self.filters, np.float32, threads, factor, residual)
 
     def bits(
         self, x: np.ndarray, out: Real[np.ndarray, "B H2 W2 words"] | None = None, *, threads: int = 1
@@ -219,10 +270,20 @@ class BinaryConvolution:
             found.append(space // step + 1)
         return found[0], found[1]
 
-    def _run(self, x: Any, out: np.ndarray | None, last: int, kind: type, threads: int) -> np.ndarray:
+    def _run(
+        self,
+        x: Any,
+        out: np.ndarray | None,
+        last: int,
+        kind: type,
+        threads: int,
+        factor: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+    ) -> np.ndarray:
         _check_threads(threads)
         if self._compiled is not None and isinstance(out, np.ndarray) and out.dtype == kind:
-            self._compiled.run(x, out, int(threads))                  # it checks for itself, in a fraction of the time
+            # It checks for itself, in a fraction of the time.
+            self._compiled.run(x, out, int(threads), factor, residual)
             return out
         packed = isinstance(x, np.ndarray) and x.dtype == np.uint64
         _check_array("x", x, np.uint64 if packed else np.float32)
@@ -231,8 +292,12 @@ class BinaryConvolution:
             what = f"words, wanted {words_for(self.channels)}" if packed else f"channels, wanted {self.channels}"
             raise ValueError(f"x of shape {x.shape} has {depth} {what}")
         out = _target(out, (batch, *self.out_shape(height, width), last), kind, x)
+        if factor is not None:
+            _check_array("factor", factor, np.float32, out.shape[:3])
+        if residual is not None:
+            _check_array("residual", residual, np.float32, out.shape)
         if self._compiled is not None:
-            self._compiled.run(x, out, int(threads))
+            self._compiled.run(x, out, int(threads), factor, residual)
             return out
         if packed:
             _check_spare("x", x, self.channels)
@@ -244,7 +309,11 @@ class BinaryConvolution:
         if kind is np.int32:
             out[...] = sums
             return out
-        value = reference.finish(sums, self.scale, self.shift, self.activation)
+        if kind is np.uint64 and self.thresholds is not None:
+            above = (sums ^ self.thresholds.flip) >= self.thresholds.limit
+            out[...] = reference.pack(above.astype(np.float32))
+            return out
+        value = reference.finish(sums, self.scale, self.shift, self.activation, factor, residual)
         out[...] = reference.pack(value) if kind is np.uint64 else value
         return out
 
@@ -277,10 +346,12 @@ def _target(out: np.ndarray | None, shape: tuple[int, ...], kind: type, x: np.nd
     return out
 
 
-def _check_array(name: str, array: object, kind: type) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != kind or array.ndim != 4:
+def _check_array(name: str, array: object, kind: type, shape: tuple[int, ...] | None = None) -> None:
+    fits = isinstance(array, np.ndarray) and array.dtype == kind
+    if not isinstance(array, np.ndarray) or not fits or (array.ndim != 4 if shape is None else array.shape != shape):
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(f"{name} is {found}, wanted an array of {np.dtype(kind)} with 4 axes")
+        wanted = "with 4 axes" if shape is None else f"of shape {shape}"
+        raise ValueError(f"{name} is {found}, wanted an array of {np.dtype(kind)} {wanted}")
     if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
         raise ValueError(f"{name} has gaps between its rows; wanted np.ascontiguousarray of it")
 

@@ -75,14 +75,52 @@ def finish(
     scale: Float32[np.ndarray, " O"],
     shift: Float32[np.ndarray, " O"],
     activation: Activation,
+    factor: Float32[np.ndarray, "*shape"] | None = None,
+    residual: Float32[np.ndarray, "*shape O"] | None = None,
 ) -> Float32[np.ndarray, "*shape O"]:
-    """activation(scale times sum plus shift), each step rounded to a float."""
-    value: np.ndarray = sums.astype(np.float32) * scale + shift
+    """activation(scale times sum, times factor, plus shift) plus residual, each step rounded to a float."""
+    value: np.ndarray = sums.astype(np.float32) * scale
+    if factor is not None:
+        value = value * factor[..., None]
+    value = value + shift
     if activation == "leaky":
         value = np.maximum(value, value * LEAK)
     elif activation == "relu":
         value = np.maximum(value, np.float32(0))
-    return value
+    return value if residual is None else value + residual
+
+
+def magnitude(x: Float32[np.ndarray, "*shape C"]) -> Float32[np.ndarray, "*shape"]:
+    """The sum of |x| along the last axis.
+
+    Summed as the kernel does: in 16 parts, part i the channels i, i + 16, ..., then the parts by halves.
+    """
+    *shape, channels = x.shape
+    parts = np.zeros((*shape, 16), np.float32)
+    for first in range(0, channels, 16):
+        some = np.abs(x[..., first : first + 16])
+        parts[..., : some.shape[-1]] += some
+    for half in (8, 4, 2, 1):
+        parts = parts[..., :half] + parts[..., half : 2 * half]
+    return parts[..., 0]
+
+
+def window_sums(
+    x: Float32[np.ndarray, "B H W"], window: Pair, stride: Pair, padding: int, dilation: int, factor: float
+) -> Float32[np.ndarray, "B H2 W2"]:
+    """The sum of each window, row by row, times factor. Beyond the edge stands 0."""
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
+    rows, columns = (
+        (length - dilation * (taps - 1) - 1) // step + 1
+        for length, taps, step in zip(x.shape[1:], window, stride, strict=True)
+    )
+    total = np.zeros((len(x), rows, columns), np.float32)
+    for r in range(window[0]):
+        for c in range(window[1]):
+            top, left = r * dilation, c * dilation
+            total += x[:, top : top + stride[0] * rows : stride[0], left : left + stride[1] * columns : stride[1]]
+    total *= np.float32(factor)
+    return total
 
 
 def max_pool(

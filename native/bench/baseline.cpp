@@ -79,4 +79,32 @@ double peak_products() {
     return 0;
 #endif
 }
+
+// The same by looking up each half of a byte and summing in bytes, which is what AVX2 has for it.
+double peak_products_avx2() {
+#if CAN_MEASURE
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2")) return 0;
+    constexpr int turns = 500, chains = 4;
+    const auto start = std::chrono::steady_clock::now();
+#define CHAIN(sum, low, high) \
+    "vpxor %%ymm12, %%ymm13, %%ymm" #low "\n\tvpsrlw $4, %%ymm" #low ", %%ymm" #high "\n\t" \
+    "vpand %%ymm14, %%ymm" #low ", %%ymm" #low "\n\tvpand %%ymm14, %%ymm" #high ", %%ymm" #high "\n\t" \
+    "vpshufb %%ymm" #low ", %%ymm15, %%ymm" #low "\n\tvpshufb %%ymm" #high ", %%ymm15, %%ymm" #high "\n\t" \
+    "vpaddb %%ymm" #low ", %%ymm" #high ", %%ymm" #low "\n\tvpaddb %%ymm" #low ", %%ymm" #sum ", %%ymm" #sum "\n\t"
+    asm volatile(
+        "mov %0, %%eax\n\t"
+        "1:\n\t" CHAIN(0, 4, 5) CHAIN(1, 6, 7) CHAIN(2, 8, 9) CHAIN(3, 10, 11)
+        "dec %%eax\n\tjnz 1b\n\tvzeroupper"
+        :
+        : "i"(turns)
+        : "eax", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11"
+    );
+#undef CHAIN
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    return double(turns) * chains * 256 / took.count();
+#else
+    return 0;
+#endif
+}
 }

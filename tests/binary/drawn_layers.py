@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lookonce.binary import BinaryConvolution, kernel, reference
+from lookonce.binary.thresholds import Thresholds
 
 MOST_CHANNELS = 130                    # past two words
 ODD_VALUES = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45], np.float32)
@@ -45,10 +46,21 @@ def compare(number: int, rng: np.random.Generator, paths: Sequence[str]) -> None
         scale[rng.random(filters) < 0.3] = 0                         # the sum does not matter
         shift[rng.random(filters) < 0.3] = 0
 
+    norm = [values(rng, channels) for _ in range(2)] if number % 2 else [None, None]
+    value = x if norm[0] is None else x * norm[0] + norm[1]
+    magnitude = reference.magnitude(value)
     packed = reference.pack(x)
     sums = reference.convolve(packed, weights, channels, stride, padding, dilation, border)
     reals = reference.finish(sums, scale, shift, activation)
     bits = reference.pack(reals)
+    factor, residual = values(rng, *sums.shape[:3]), values(rng, *sums.shape)
+    factor[rng.random(factor.shape) < 0.05] = np.nan
+    joined = reference.finish(sums, scale, shift, activation, factor, residual)
+    k = reference.window_sums(magnitude, window, stride, padding, dilation, 0.3)
+    # Limits among the sums that there are, both ways round.
+    limit = rng.integers(sums.min() - 1, sums.max() + 2, filters).astype(np.int32)
+    thresholds = Thresholds(-rng.integers(0, 2, filters).astype(np.int32), limit)
+    reached = reference.pack(((sums ^ thresholds.flip) >= thresholds.limit).astype(np.float32))
     for path in paths:
         what = (path, number, x.shape, weights.shape, stride, padding, dilation, border, activation)
         assert np.array_equal(kernel.pack(x, path=path), packed), what
@@ -60,3 +72,21 @@ def compare(number: int, rng: np.random.Generator, paths: Sequence[str]) -> None
         assert np.array_equal(layer.counts(packed, threads=threads), sums), what
         assert np.array_equal(layer.reals(x, threads=3 - threads), reals), what
         assert np.array_equal(layer.bits(packed, threads=threads), bits), what
+        found = layer.reals(packed, factor=factor, residual=residual, threads=threads)
+        assert np.array_equal(found, joined, equal_nan=True), what
+        limited = BinaryConvolution(
+            weights, channels, stride=stride, padding=padding, dilation=dilation, border=border, thresholds=thresholds,
+            path=path,
+        )  # fmt: skip
+        assert np.array_equal(limited.bits(packed, threads=threads), reached), what
+        out = np.empty(x.shape[:3], np.float32)
+        signs = kernel.pack(x, scale=norm[0], shift=norm[1], magnitude=out, threads=threads, path=path)
+        assert np.array_equal(signs, reference.pack(value)), what
+        assert np.array_equal(out, magnitude, equal_nan=True), what
+        planes = np.empty_like(k)
+        kernel.window_sums(magnitude, window, stride, padding, dilation, 0.3, planes, path=path)
+        assert np.array_equal(planes, k, equal_nan=True), what
+
+
+def values(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape, np.float32)

@@ -8,7 +8,8 @@ import pytest
 from conftest import Child
 from drawn_layers import compare
 
-from lookonce.binary import BinaryConvolution, choose, kernel, matrix_product, max_pool, pack, reference
+from lookonce.binary import BinaryConvolution, choose, kernel, matrix_product, max_pool, pack, reference, window_sums
+from lookonce.binary.thresholds import Thresholds
 from lookonce.errors import EngineError
 
 MODULE, PROBLEM = kernel.compiled()
@@ -261,6 +262,45 @@ def test_runs_that_cannot_be_are_refused(what: str, path: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+WRONG_EXTRAS: dict[str, Callable[[], dict[str, object]]] = {
+    "a factor of doubles": lambda: {"factor": np.ones((1, 2, 2))},
+    "a factor a filter": lambda: {"factor": OUT},
+    "a residual of words": lambda: {"residual": np.zeros((1, 2, 2, 5), np.uint64)},
+    "a residual too small": lambda: {"residual": OUT[:, :1]},
+    "a residual with gaps": lambda: {"residual": np.zeros((1, 2, 4, 5), np.float32)[:, :, ::2]},
+}
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+@pytest.mark.parametrize("what", WRONG_EXTRAS)
+def test_factors_and_residuals_that_do_not_fit_are_refused(what: str, path: str) -> None:
+    layer = BinaryConvolution(WEIGHTS, 70, path=path)
+    for out in (None, OUT.copy()):
+        with pytest.raises(ValueError) as caught:
+            layer.reals(X, out, **WRONG_EXTRAS[what]())  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_packing_that_cannot_be_is_refused(path: str) -> None:
+    ones = np.ones(70, np.float32)
+    for options in (
+        {"scale": ones}, {"shift": ones}, {"scale": ones[1:], "shift": ones}, {"scale": ones, "shift": ones * 1.0j},
+        {"magnitude": np.zeros((1, 4, 4, 1), np.float32)}, {"magnitude": np.zeros((1, 4, 4))},
+    ):  # fmt: skip
+        with pytest.raises(ValueError):
+            pack(X, path=path, **options)  # type: ignore[arg-type]
+    plane = np.ones((1, 4, 4), np.float32)
+    for x, window, out in (
+        (plane.astype(np.float64), (3, 3), plane[:, :2, :2].copy()), (plane, (5, 5), plane[:, :1, :1].copy()),
+        (plane, (3, 3), plane),
+    ):  # fmt: skip
+        with pytest.raises(ValueError):
+            window_sums(x, window, (1, 1), 0, 1, 1.0, out, path=path)
+    with pytest.raises(ValueError, match="limit is int64"):
+        BinaryConvolution(WEIGHTS, 70, thresholds=Thresholds(np.zeros(5, np.int32), np.zeros(5, np.int64)), path=path)
+
+
 @pytest.mark.parametrize("path", EVERYWHERE)
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2", None, 1 << 20])
 def test_threads_are_a_whole_number(path: str, threads: object) -> None:
@@ -304,6 +344,27 @@ def test_the_compiled_module_checks_for_itself() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError):
             layer.run(x, out, 1)
+    for factor, residual in ((OUT, None), (None, OUT[:, :1]), (None, OUT), ("", None)):
+        with pytest.raises(ValueError):
+            layer.run(X, OUT, 1, factor, residual)
+    with pytest.raises(ValueError, match="go with an out of float32"):
+        layer.run(X, OUT.astype(np.int32), 1, None, OUT)
+    bits = np.zeros((1, 4, 4, 2), np.uint64)
+    for extra in ((ones, None, None), (ones, ones, None), (None, None, X), (None, None, read_only(X[..., 0].copy()))):
+        with pytest.raises(ValueError):
+            MODULE.pack(X, bits, HERE[0], 1, *extra)
+    whole = np.array([0], np.int32)
+    for flip, limit in ((whole, whole), (ones, ones), (whole.repeat(5), None)):
+        with pytest.raises(ValueError):
+            MODULE.Convolution(*good, flip, limit)
+    plane = np.ones((1, 4, 4), np.float32)
+    for x, out, rest in (
+        (plane, plane, (3, 3, 1, 1, 1, 1)), (plane, plane.copy(), (3, 3, 1, 1, 0, 1)), (plane, X, (1, 1, 1, 1, 0, 1)),
+        (plane, plane.copy(), (0, 1, 1, 1, 0, 1)), (plane, plane.copy(), (1, 1, 1, 0, 0, 1)),
+        (plane, plane.copy(), (1, 1, 1, 1, -1, 1)), (plane, plane.copy(), (9, 9, 1, 1, 0, 1 << 30)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError):
+            MODULE.window_sums(x, out, *rest, 1.0)
     with pytest.raises(ValueError):
         MODULE.pack(X, np.zeros((1, 4, 4, 1), np.uint64), HERE[0], 1)
     with pytest.raises(ValueError):

@@ -40,7 +40,6 @@ def test_a_layer_gives_what_the_graph_gives(name: str, compat: bool) -> None:
         ("[convolutional]\nfilters=4\nbinary=1\nactivation=leaky\n", "its inputs are real; wanted xnor=1"),
         ("[maxpool]\nsize=2\n", "its inputs are real"),
         ("[convolutional]\nfilters=4\nxnor=1\ninput_bits=2\nactivation=leaky\n", "weight_bits=1 and input_bits=2"),
-        ("[convolutional]\nfilters=4\nxnor=1\ninput_scale=1\nactivation=leaky\n", "input_scale=1 multiplies each"),
         ("[convolutional]\nfilters=4\ngroups=2\nxnor=1\nactivation=leaky\n", "groups=2, wanted 1"),
         ("[convolutional]\nfilters=4\nxnor=1\nactivation=mish\n", "activation=mish, wanted linear, leaky or relu"),
     ],

@@ -91,6 +91,24 @@ def test_the_largest_of_a_window_is_one_where_any_bit_is() -> None:
         np.testing.assert_array_equal(reference.unpack(found, 3)[0], np.where(want > 0, 1, -1))
 
 
+def test_windows_of_a_plane_are_summed() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, (2, 5, 6)).astype(np.float32)
+    found = reference.window_sums(x, (3, 2), (2, 1), 1, 2, 0.5)                       # (2, 2, 6)
+    for b, row, column in np.ndindex(found.shape):
+        total = 0.0
+        for r in range(3):
+            for c in range(2):
+                y, at = 2 * row + 2 * r - 1, column + 2 * c - 1
+                total += x[b, y, at] if 0 <= y < 5 and 0 <= at < 6 else 0
+        assert found[b, row, column] == total / 2
+
+
+def test_magnitudes_are_summed_over_the_channels() -> None:
+    x = np.random.default_rng(0).integers(-9, 9, (2, 3, 4, 37)).astype(np.float32)
+    np.testing.assert_array_equal(reference.magnitude(x), np.abs(x).sum(axis=-1))
+
+
 def test_results_are_scaled_shifted_and_activated() -> None:
     sums = np.array([[10, -10]], np.int32)
     scale, shift = np.array([0.5, 2], np.float32), np.array([1, -1], np.float32)
