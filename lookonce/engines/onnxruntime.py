@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -41,4 +42,8 @@ class OnnxRuntime:
             raise EngineError(f"onnxruntime {self.version} cannot compile this network: {problem}"[:400]) from None
 
     def __call__(self, pictures: Float32[np.ndarray, "B C H W"]) -> list[Float32[np.ndarray, ...]]:
-        return [np.asarray(output) for output in self._session.run(None, {INPUT: pictures})]
+        return self.run({INPUT: pictures})
+
+    def run(self, inputs: Mapping[str, Float32[np.ndarray, B *shape]]) -> list[Float32[np.ndarray, ...]]:
+        """The same for a graph with other inputs, by name."""
+        return [np.asarray(output) for output in self._session.run(None, dict(inputs))]

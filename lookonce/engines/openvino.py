@@ -74,9 +74,13 @@ class OpenVino:
         self._compile(single=True)
 
     def __call__(self, pictures: Float32[np.ndarray, "B C H W"]) -> list[Float32[np.ndarray, ...]]:
-        request = self._request(single=len(pictures) == 1)
-        tensor = self._ov.Tensor(np.ascontiguousarray(pictures), shared_memory=True)
-        request.set_input_tensor(tensor)
+        return self.run({INPUT: pictures})
+
+    def run(self, inputs: Mapping[str, Float32[np.ndarray, B *shape]]) -> list[Float32[np.ndarray, ...]]:
+        """The same for a graph with other inputs, by name."""
+        request = self._request(single=all(len(value) == 1 for value in inputs.values()))
+        for name, value in inputs.items():
+            request.set_tensor(name, self._ov.Tensor(np.ascontiguousarray(value), shared_memory=True))
         request.infer()
         return [request.get_output_tensor(number).data for number in range(len(request.model_outputs))]
 
@@ -93,9 +97,10 @@ class OpenVino:
                 try:
                     model = _bound(self._ov, self._core, self._graph)
                     if single:
-                        shape = model.input(INPUT).partial_shape
-                        shape[0] = 1
-                        model.reshape({INPUT: shape})
+                        shapes = {port: port.partial_shape for port in model.inputs}
+                        for shape in shapes.values():
+                            shape[0] = 1
+                        model.reshape(shapes)
                     self._compiled[single] = self._core.compile_model(model, "CPU", self._options)
                 except RuntimeError as problem:
                     reason = _last_line(problem)

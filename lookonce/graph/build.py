@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,16 +13,18 @@ from onnx import TensorProto, helper
 from lookonce.graph.fold import fold
 from lookonce.graph.ops import BATCH, OPSET, GraphOps, Value, tensor
 from lookonce.model import Model
+from lookonce.network import Node
 
 IR_VERSION = 9                  # of the time of opset 18: runtimes of 2023 and later read it
 INPUT = "images"
+PICTURES = -1                   # the number, among those of layers, of what the network is given
 
 
 @dataclass(frozen=True)
 class Graph:
     """An ONNX graph whose weights are kept apart, as numpy arrays by name, so that an engine need not copy them.
 
-    `nodes` is the model without weights: they are inputs beside `images`. `proto` is the usual ONNX model.
+    `nodes` is the model without weights: they are inputs beside those that flow in. `proto` is the usual ONNX model.
     """
 
     nodes: onnx.ModelProto
@@ -32,20 +34,20 @@ class Graph:
         """The whole as one ONNX model."""
         whole = onnx.ModelProto()
         whole.CopyFrom(self.nodes)
-        images = [value for value in whole.graph.input if value.name == INPUT]
+        given = [value for value in whole.graph.input if value.name not in self.weights]
         del whole.graph.input[:]
-        whole.graph.input.extend(images)
+        whole.graph.input.extend(given)
         for name, value in self.weights.items():
             whole.graph.initializer.append(tensor(name, value))
         return whole
 
 
 class Traced(NamedTuple):
-    """A network written as nodes: the edge that enters, and the edge that leaves each layer."""
+    """A network written as nodes: the edges that enter, and the edge that leaves each layer."""
 
     ops: GraphOps
-    input: Value
-    outputs: list[Value]
+    inputs: list[Value]
+    outputs: dict[int, Value]
 
 
 def build(model: Model, *, compat: bool = False, taps: Collection[int] = ()) -> Graph:
@@ -66,18 +68,54 @@ def build(model: Model, *, compat: bool = False, taps: Collection[int] = ()) -> 
 
 def trace(model: Model, *, compat: bool = False, last: int | None = None) -> Traced:
     """The layers of a model up to number `last` as nodes, batch norm folded."""
-    compat = compat and not model.network.cfg.fork          # the fork has neither accident of graph.fold
     ops = GraphOps()
     images = Value(ops, INPUT, (BATCH, *model.network.input))
-    outputs: list[Value] = []
-    for node, arrays in zip(model.network.nodes, model.weights, strict=True):
-        if last is not None and node.index > last:
-            break
-        node, arrays = fold(node, arrays, compat)
+    nodes = [node for node in model.network.nodes if last is None or node.index <= last]
+    return Traced(ops, [images], _written(ops, model, nodes, {PICTURES: images}, compat))
+
+
+def _written(
+    ops: GraphOps, model: Model, nodes: Iterable[Node], before: Mapping[int, Value], compat: bool
+) -> dict[int, Value]:
+    """These layers as nodes: the edges by layer, with those `before` them."""
+    compat = compat and not model.network.cfg.fork          # the fork has neither accident of graph.fold
+    outputs = dict(before)
+    for node in nodes:
+        node, arrays = fold(node, model.weights[node.index], compat)
         ops.scope = f"{node.index:03d}_{node.layer.section}/"
         weights = {name: ops.parameter(f"{ops.scope}{name}", array) for name, array in arrays.items()}
-        outputs.append(node.forward(ops, [outputs[i] if i >= 0 else images for i in node.sources], weights))
-    return Traced(ops, images, outputs)
+        outputs[node.index] = node.forward(ops, [outputs[source] for source in node.sources], weights)
+    return outputs
+
+
+def build_segment(
+    model: Model,
+    layers: Iterable[Node],
+    *,
+    pictures: bool,
+    entering: Sequence[int],
+    leaving: Sequence[int],
+    outputs: Sequence[int],
+    compat: bool = False,
+) -> Graph:
+    """Some layers of a model, in order, with sources among themselves or what enters.
+
+    Inputs: `images` as of `build` if `pictures`; for each layer N of `entering`, `layer_N` (B, H, W, C). Outputs: for
+    each of `leaving` what it puts out, (B, H, W, C), then for each of `outputs` the same as (B, C, H, W). Layer -1 is
+    what the network is given.
+    """
+    ops, inputs, before = GraphOps(), [], {}
+    if pictures:
+        inputs.append(Value(ops, INPUT, (BATCH, *model.network.input)))
+        before[PICTURES] = inputs[0]
+    for index in entering:
+        channels, height, width = model.network.nodes[index].shape
+        inputs.append(Value(ops, f"layer_{index}", (BATCH, height, width, channels)))
+        before[index] = ops.permute_dims(inputs[-1], (0, 3, 1, 2))
+    found = _written(ops, model, layers, before, compat)
+    wanted = [(f"rows_{index}", ops.permute_dims(found[index], (0, 2, 3, 1))) for index in leaving]
+    wanted += [(f"output_{index}", found[index]) for index in outputs]
+    return finish(Traced(ops, inputs, found), [(name, value, TensorProto.FLOAT) for name, value in wanted])
 
 
 def finish(traced: Traced, outputs: Sequence[tuple[str, Value, int]]) -> Graph:
@@ -96,8 +134,10 @@ def finish(traced: Traced, outputs: Sequence[tuple[str, Value, int]]) -> Graph:
             needed.update(node.input)
             kept.append(node)
     weights = {name: value for name, value in ops.weights.items() if name in needed}
-    images = [_length(length) for length in traced.input.shape]
-    given = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, images)]
+    given = [
+        helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [_length(length) for length in value.shape])
+        for value in traced.inputs
+    ]
     given += [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
         for name, value in weights.items()

@@ -6,7 +6,7 @@ import pytest
 from conftest import model_of, run_layers
 
 from lookonce.engines import open_engine
-from lookonce.graph import build
+from lookonce.graph import build, build_segment
 from lookonce.graph.decoded import build_decoded
 from lookonce.graph.fold import binarize, fold
 
@@ -73,6 +73,24 @@ def test_a_batch_gives_each_picture_its_own_answer(engine: str) -> None:
     for number, picture in enumerate(batch):
         np.testing.assert_allclose(run(picture[None])[0][0], together[number], rtol=1e-5, atol=1e-6)
     assert run(batch[:2])[0].shape == (2, 21, 6, 8)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_segments_one_after_the_other_are_the_whole(engine: str, batch: int) -> None:
+    """Between them channels come last; the second reads two layers, and puts one out that the first has made."""
+    model = model_of(NET + CONV + CONV + "[upsample]\nstride=2\n[route]\nlayers=-1,0\n" + CONV)
+    nodes = model.network.nodes
+    first = build_segment(model, nodes[:2], pictures=True, entering=(), leaving=(-1, 0, 1), outputs=())
+    second = build_segment(model, nodes[2:], pictures=False, entering=(0, 1), leaving=(), outputs=(4, 0))
+    x = np.random.default_rng(0).random((batch, 3, 12, 16), np.float32)
+    rows = [value.copy() for value in open_engine(first, engine).run({"images": x})]  # type: ignore[arg-type]
+    assert [value.shape[1:] for value in rows] == [(12, 16, 3), (6, 8, 8), (3, 4, 8)]
+    np.testing.assert_array_equal(rows[0], x.transpose(0, 2, 3, 1))
+    found = open_engine(second, engine).run({"layer_0": rows[1], "layer_1": rows[2]})  # type: ignore[arg-type]
+    layers = run_layers(model, x, engine=engine)
+    for value, wanted in zip(found, (layers[4], layers[0]), strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
