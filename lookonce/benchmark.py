@@ -12,8 +12,7 @@ import numpy as np
 
 from lookonce import pictures
 from lookonce.detector import Detector
-from lookonce.engines import Engine, EngineKind, Precision, available_engines, available_precisions, open_engine
-from lookonce.graph import build
+from lookonce.engines import Engine, EngineKind, Precision, available_engines, available_precisions, engine_of
 from lookonce.model import Model
 from lookonce.runner import Raw
 
@@ -63,11 +62,12 @@ def measure(
 ) -> list[Figure]:
     """Each engine at each precision, in turns, so that a busy moment of the machine meets all of them.
 
-    No engine named means all that are installed, no precision all that an engine can do on this processor. An engine
-    that was not named is passed over where it has no bf16. Raises EngineError for what is asked and cannot be done.
+    No engine named means all that are installed and good for the model, no precision all that an engine can do on this
+    processor. An engine that was not named is passed over where it has no bf16. Raises EngineError for what is asked
+    and cannot be done.
     """
-    graph = build(model)
-    opened = [open_engine(graph, name, each, threads) for name, each in _pairs(engines or (), precisions or ())]
+    pairs = _pairs(engines or (), precisions or (), available_engines(model))
+    opened = [engine_of(model, name, each, threads) for name, each in pairs]
     picture = np.random.default_rng(0).random((1, *model.network.input), np.float32)
     calls = [lambda engine=engine: engine(picture) for engine in opened]
     times = in_turn(calls, seconds)
@@ -77,12 +77,12 @@ def measure(
 
 
 def _pairs(
-    engines: Sequence[EngineKind], precisions: Sequence[Precision]
+    engines: Sequence[EngineKind], precisions: Sequence[Precision], available: Sequence[EngineKind]
 ) -> list[tuple[EngineKind, Precision]]:
     """The engines and precisions to measure, at least one, and each precision that is asked for."""
     if engines and precisions:
         return [(name, each) for name in engines for each in precisions]
-    able = [(name, each) for name in engines or available_engines() for each in available_precisions(name)]
+    able = [(name, each) for name in engines or available for each in available_precisions(name)]
     pairs: list[tuple[EngineKind, Precision]] = [pair for pair in able if pair[1] in precisions or not precisions]
     # What no engine can do is left to the best one, which says so when it is opened.
     wanted: Sequence[Precision] = precisions or ([] if pairs else ["auto"])

@@ -11,10 +11,9 @@ import numpy as np
 from PIL import Image
 
 from lookonce import pictures
-from lookonce.engines import EngineKind, Precision, open_engine
+from lookonce.engines import EngineKind, Precision, engine_of
 from lookonce.engines.options import check_word
 from lookonce.errors import InputError, shown
-from lookonce.graph import build
 from lookonce.model import Model
 from lookonce.pictures import Placement
 from lookonce.shapes import Float32, UInt8
@@ -55,7 +54,7 @@ class Runner:
         self.compat = compat == "darknet"
         self.resize: pictures.Kind = model.resize if resize == "auto" else resize
         self.channels, self.height, self.width = model.network.input
-        self.engine = open_engine(build(model, compat=self.compat), engine, precision, threads)
+        self.engine = engine_of(model, engine, precision, threads, compat=self.compat)
         self._local = threading.local()
 
     def __str__(self) -> str:

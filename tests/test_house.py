@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "surroundings": {"zoo", "engines", "binary", "detector", "model", "network", "darknet", "data"},
     "graph": {"model", "network", "layers", "heads"},
     "binary": {"model", "network", "layers", "darknet"},
-    "engines": {"graph", "model", "heads"},
+    "engines": {"binary", "graph", "model", "heads"},
     "runner": {"engines", "graph", "model", "pictures"},
     "chosen": {"engines", "model", "heads", "detections", "wordtree"},
     "detector": {"chosen", "runner", "engines", "model", "heads", "boxes", "detections", "wordtree"},

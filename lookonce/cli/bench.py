@@ -22,6 +22,7 @@ class EngineChoice(StrEnum):
 
     openvino = "openvino"
     onnxruntime = "onnxruntime"
+    binary = "binary"
 
 
 class PrecisionChoice(StrEnum):

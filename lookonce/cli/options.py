@@ -82,7 +82,10 @@ DarknetCompat = Annotated[
     bool,
     typer.Option("--compat-darknet", help="Reproduce Darknet's accidents too.", rich_help_panel=ANSWERS),
 ]
-EngineName = Annotated[Literal["auto", "openvino", "onnxruntime"], typer.Option(rich_help_panel=RUNNING)]
+EngineName = Annotated[
+    Literal["auto", "openvino", "onnxruntime", "binary"],
+    typer.Option(help="binary: layers of xnor=1 on single bits.", rich_help_panel=RUNNING),
+]
 PrecisionName = Annotated[
     Literal["auto", "f32", "bf16"],
     typer.Option(

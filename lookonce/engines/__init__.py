@@ -1,4 +1,4 @@
-"""Ways to run a graph: pictures in, raw outputs out, safe to call from many threads."""
+"""Ways to run a network: pictures in, raw outputs out, safe to call from many threads."""
 
 from lookonce.engines.engine import (
     Engine,
@@ -6,7 +6,16 @@ from lookonce.engines.engine import (
     Precision,
     available_engines,
     available_precisions,
+    engine_of,
     open_engine,
 )
 
-__all__ = ["Engine", "EngineKind", "Precision", "available_engines", "available_precisions", "open_engine"]
+__all__ = [
+    "Engine",
+    "EngineKind",
+    "Precision",
+    "available_engines",
+    "available_precisions",
+    "engine_of",
+    "open_engine",
+]

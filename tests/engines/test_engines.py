@@ -16,11 +16,13 @@ from lookonce.engines import (
     available_engines,
     available_precisions,
     engine,
+    engine_of,
     open_engine,
     openvino,
 )
 from lookonce.errors import EngineError
-from lookonce.graph import Graph, build
+from lookonce.graph import build
+from lookonce.model import Model
 
 ENGINES = ["openvino", "onnxruntime"]
 
@@ -79,7 +81,7 @@ def test_an_unknown_engine_is_refused_with_those_that_there_are(child: Child, tm
     (tmp_path / "net.cfg").write_text(DETECTOR)
     code = "import sys, lookonce; lookonce.load(sys.argv[1], 'random', engine='torch')"
     done = child("-W", "ignore", "-c", code, str(tmp_path / "net.cfg"), memory=8 << 30)
-    assert "EngineError: engine='torch': wanted auto, openvino or onnxruntime" in done.err
+    assert "EngineError: engine='torch': wanted auto, openvino, onnxruntime or binary" in done.err
 
 
 def test_without_openvino_onnx_runtime_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,11 +135,11 @@ def test_all_that_an_engine_can_do_here_is_measured(able: bool, monkeypatch: pyt
     monkeypatch.setattr(openvino, "has_bf16", lambda: able)
     opened = []
 
-    def opening(graph: Graph, name: EngineKind, precision: Precision, threads: int | None) -> Engine:
+    def opening(model: Model, name: EngineKind, precision: Precision, threads: int | None) -> Engine:
         opened.append((name, precision))
-        return open_engine(graph, name, "f32", threads)
+        return engine_of(model, name, "f32", threads)
 
-    monkeypatch.setattr(benchmark, "open_engine", opening)
+    monkeypatch.setattr(benchmark, "engine_of", opening)
     assert available_precisions("auto") == available_precisions("openvino") == (("f32", "bf16") if able else ("f32",))
     assert available_precisions("onnxruntime") == ("f32",)
     figures = measure(model_of(DETECTOR), seconds=0.01)
@@ -164,7 +166,7 @@ def test_what_is_asked_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(openvino, "has_bf16", lambda: True)
-    assert benchmark._pairs(engines, precisions) == pairs
+    assert benchmark._pairs(engines, precisions, available_engines()) == pairs
 
 
 def test_a_precision_that_no_engine_can_do_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
