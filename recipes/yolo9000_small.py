@@ -41,9 +41,9 @@ OTHERS = {"bicycle": "n02834778", "bird": "n01503061", "bus": "n02924116", "cat"
           "person": "n00007846", "sofa": "n04256520", "train": "n04468005"}  # fmt: skip
 NEW = 20                            # classes of the experiment on forgetting
 FAMILIAR = 5                        # of the best and the worst classes that are printed
-EPOCHS = {"joint": ".24", "boxes": ".404", "forgetting": ".72"}     # 4,788, 1,597 and 3,997 pictures
-TUNED = ("-m", "lookonce-voc", "--pretrained", "lookonce-voc", "--anchors", "keep", "--batch", "16", "--lr", ".0005",
-         "--protocol", "voc12")  # fmt: skip
+EPOCHS = {"joint": "1", "boxes": "1.683", "forgetting": "1.5"}     # 19,952, 6,651 and 8,328 pictures
+TUNED = ("-m", "lookonce-voc", "--pretrained", "lookonce-voc", "--anchors", "keep", "--batch", "16", "--protocol",
+         "voc12")  # fmt: skip
 
 
 def learn(folder: Path, *arguments: str) -> Path:
@@ -129,12 +129,12 @@ def joint(voc: Path, tiny: Path, out: Path, tree: Path, choices: Path) -> dict[s
     """Boxes of VOC and labels of Tiny-ImageNet; boxes alone; labels pasted on whole pictures."""
     same = ("--data", str(voc), "--split", "train", "--val-split", "val", "--judge-every", "9", *TUNED,
             "--tree", str(tree), "--choices", str(choices))  # fmt: skip
-    beside = ("--ratio", "1:2", "--epochs", EPOCHS["joint"])
+    beside = ("--ratio", "1:2", "--lr", ".0005", "--epochs", EPOCHS["joint"])
     pasted = with_boxes(out, tiny, "train", pasted=True)
     models = {
         "joint": learn(out / "joint", *same, "--also", str(tiny), *beside),
         "pasted": learn(out / "pasted", *same, "--also", str(pasted), *beside),
-        "boxes alone": learn(out / "boxes", *same, "--epochs", EPOCHS["boxes"]),
+        "boxes alone": learn(out / "boxes", *same, "--lr", ".0005", "--epochs", EPOCHS["boxes"]),
     }
     found = {}
     for name, model in models.items():
@@ -154,7 +154,8 @@ def forgetting(voc: Path, tiny: Path, out: Path, tree: WordTree) -> dict[str, An
     new = unlike[:: len(unlike) // NEW][:NEW]
     model = learn(
         out / "forgetting", "--data", str(voc), "--split", "train", "--val-split", "val", "--judge-every", "9", *TUNED,
-        "--also", str(some_classes(out, tiny, new)), "--ratio", "1:1", "--epochs", EPOCHS["forgetting"],
+        "--also", str(some_classes(out, tiny, new)), "--ratio", "4:1", "--lr", ".0001",
+        "--epochs", EPOCHS["forgetting"],
     )  # fmt: skip
     of_voc = ("--split", "val", "--protocol", "voc12")
     return {

@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from lookonce.errors import LookonceError, nearest, shown
 
 MOST_VERBS = 4                                  # that are named where more have an option
+ALMOST = 0.9                                    # of 1: another verb's option that goes before what this one has
 
 
 class UsageError(LookonceError):
@@ -91,16 +92,23 @@ def _no_verb(word: str, where: str, app: typer.Typer) -> str:
 
 
 def _no_option(option: str, where: str, app: typer.Typer) -> str:
-    """An option that this verb does not have: the verbs that have it, or the nearest that this one has, or others."""
+    """An option that this verb does not have: the verbs that have it, or the nearest.
+
+    That is one of this verb's, unless another verb has almost the same.
+    """
     verbs, here = verbs_of(app), where.removeprefix("lookonce").strip()
     having = [verb for verb, options in verbs.items() if option in options and verb]
     if having:
         some = having[: MOST_VERBS - 1] if len(having) > MOST_VERBS else having
         text = ", ".join(some) + (f" and {len(having) - len(some)} more" if len(having) > len(some) else "")
         return f"{option}, which is of {text}, not of {here or 'the program itself'};"
-    guess = nearest(option, verbs.get(here, ()))
+    every = [each for options in verbs.values() for each in options]
+    close = difflib.get_close_matches(option[:64], every, n=1, cutoff=ALMOST)
+    own = verbs.get(here, ())
+    guess = nearest(option, own) if not close or close[0] in own else ""
     for verb, options in () if guess else verbs.items():
-        guess = guess or nearest(option, options).replace("?", f" of {verb}?" if verb else " before a verb?")
+        among = [each for each in options if not close or each == close[0]]
+        guess = guess or nearest(option, among).replace("?", f" of {verb}?" if verb else " before a verb?")
     return f"{shown(option)}{guess or ';'}"
 
 
