@@ -133,7 +133,7 @@ def main() -> None:
         text.write_text(cfg(VARIANTS[name], asked.width, asked.size))
         learn(
             asked.out / name, "--data", asked.data, "-m", str(text), "--epochs", str(asked.epochs), "--batch", "64",
-            "--recipe", "thesis", "--precision", "f32", "--judge-every", str(asked.epochs), "--threads", "1",
+            "--recipe", "thesis", "--precision", "f32", "--judge-every", "1", "--threads", "1",
         )  # fmt: skip
         write_results(asked.out, VARIANTS)
 
