@@ -1,4 +1,4 @@
-"""The recipes, on data as small as can be: that they run, go on, and hand over what they should."""
+"""A public detector teaches a small one: what is learnt, and that it goes on."""
 
 from __future__ import annotations
 
