@@ -18,6 +18,28 @@ from lookonce.errors import DataError, shown
 MOST_ROWS = 300                     # of a picture in a table
 
 
+# How answers begin, in each of the forms that go into one file.
+CSV_HEADER = ("file", "frame", "label", "name", "score", "left", "top", "right", "bottom")
+ANSWERS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rb".+: nothing found\n",
+        rb".+: \d+ .+\n  .+  [01]\.\d\d(  *-?\d+){4}\n",
+        rb'\{"model": .{1,4000}"input": \[\d+, \d+\], "resize": ',
+        rb'\{"file": .+"width": \d+, "height": \d+, "detections": \[',
+        ",".join(f'"{name}"' for name in CSV_HEADER).encode() + rb"\n",
+        rb'\[\s*(\{"image_id": |\]\s*$)',
+    )
+)
+
+
+def is_answers(path: Path) -> bool:
+    """Whether a file is empty, or begins as answers do that were written here."""
+    with files.open_regular(path, DataError) as file:
+        head = file.read(1 << 14)
+    return not head.strip() or any(pattern.match(head) for pattern in ANSWERS)
+
+
 class Writer(Protocol):
     """Takes the answers picture by picture. `close` finishes what was begun, also after an interruption."""
 
@@ -87,7 +109,7 @@ class CsvWriter:
     def __init__(self, out: IO[str], about: Mapping[str, Any]) -> None:
         self._out = out
         self._rows = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        self._rows.writerow(["file", "frame", "label", "name", "score", "left", "top", "right", "bottom"])
+        self._rows.writerow(CSV_HEADER)
 
     def add(self, file: str, found: Detections, frame: int | None = None) -> None:
         for row in found.rows():

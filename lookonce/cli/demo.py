@@ -69,6 +69,8 @@ def demo(
         times.append(time.perf_counter() - begun)
     reporter.say(f"drawn: {out}")
     reporter.say(f"from the command to the boxes {first:.1f} s; once it runs, {1e3 * min(times):.0f} ms a picture")
+    if not len(found):
+        options.mention_weakness(reporter)
     reporter.say("next: lookonce detect photo.jpg --save drawn    your own pictures, folders, videos, cameras")
     reporter.say("      lookonce train --data FOLDER              your own classes; needs lookonce[train]")
     return 0

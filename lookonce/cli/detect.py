@@ -65,6 +65,7 @@ def detect(
         out = None
     if out is not None:
         options.refuse_to_replace(out, [*sources, model, weights, names])
+        options.refuse_to_replace_others(out)
     opened = options.opened(model, weights, names, size, allow_paths, allow_nonfinite)
     detector = Detector(
         opened, engine=engine, precision=precision, threads=threads, threshold=thresh, nms=nms, hierarchy=hier,
@@ -78,8 +79,10 @@ def detect(
         writer = stack.enter_context(open_writer(format, out, sys.stdout, detector.settings()))
         copies = stack.enter_context(Copies(save)) if save is not None else None
         reading = Reading(sources, reporter.complain, upright=not detector.runner.compat)
+        missed = False
         for view in reading:
             found = detector(view.picture)
+            missed |= not len(found)
             try:
                 writer.add(view.name, found, view.frame)
                 if copies is not None:
@@ -89,4 +92,6 @@ def detect(
             reporter.progress(f"{reading.read} read: {view.name}")
     if copies is not None and copies.written:
         reporter.say(f"drawn: {copies.written[0]}" + (f" and {n - 1} more" if (n := len(copies.written)) > 1 else ""))
+    if missed and format == "table" and model == options.DEFAULT_MODEL and weights is None:
+        options.mention_weakness(reporter)
     return reading.exit_code

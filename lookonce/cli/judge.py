@@ -100,6 +100,7 @@ def val(
 
     if out is not None:
         options.refuse_to_replace(out, [data, model, weights, names, against, map_file, similar])
+        options.refuse_to_replace_others(out)
     dataset = open_dataset(data, split=split, format=format)
     opened = options.opened(model, weights, names, size, allow_paths, allow_nonfinite)
     compat: Literal["darknet"] | None = "darknet" if compat_darknet else None
@@ -155,7 +156,7 @@ def judge(
     """
     from lookonce.data import open_dataset
 
-    exam = _exam(open_dataset(data, split=split, format=format), protocol, names, map_file)
+    exam = _exam(open_dataset(data, split=split, format=format), protocol, names, map_file, results)
     with Reporter(quiet) as reporter:
         say_shared(exam, reporter)
         asked = Asked(errors, similar, report, against, min_map, as_json)
@@ -197,7 +198,8 @@ def rescore(
 
     if out is not None:
         options.refuse_to_replace(out, [theirs, ours, data, names, map_file])
-    exam = _exam(open_dataset(data, split=split, format=format), protocol, names, map_file)
+        options.refuse_to_replace_others(out)
+    exam = _exam(open_dataset(data, split=split, format=format), protocol, names, map_file, theirs)
     say_shared(exam, Reporter(quiet=False))
     first, second = exam.read(theirs), exam.read(ours)
     both = boosted(first, second, weight, least)
@@ -211,12 +213,14 @@ def rescore(
 
 
 # ---------------------------------------------------------------------- who answers
-def _exam(dataset: Dataset, protocol: str, names: str | None, map_file: Path | None) -> Exam:
+def _exam(dataset: Dataset, protocol: str, names: str | None, map_file: Path | None, results: Path) -> Exam:
+    """On the classes that the data share with those that are given, or else with those that the results say."""
     from lookonce import zoo
     from lookonce.darknet.lists import read_names
+    from lookonce.evaluate.reading import names_in
     from lookonce.exam import Exam, usual_protocol
 
-    theirs: tuple[str, ...] = ()
+    theirs = names_in(results)
     if names is not None:
         options.check_names(names)
         known = zoo.name_lists()
@@ -244,7 +248,8 @@ def _detector(
 
     found = []
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(open_writer("json", out, sys.stdout, detector.settings())) if out else None
+        about_it = {**detector.settings(), "names": detector.names}
+        writer = stack.enter_context(open_writer("json", out, sys.stdout, about_it)) if out else None
         answering = exam.run(detector, complain, lambda done, total: reporter.progress(f"{done:,} of {total:,}"))
         for item, each in zip(dataset.items, answering, strict=True):
             found.append(each)

@@ -112,7 +112,9 @@ AllowNonfinite = Annotated[
 AllowPaths = Annotated[
     bool, typer.Option("--allow-paths", help="Let a cfg name files outside its folder.", rich_help_panel=MODEL)
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="On stderr only warnings and errors.", rich_help_panel=OUTPUT)
+]
 
 
 def parse_classes(option: str, text: str | None) -> list[str] | None:
@@ -136,7 +138,7 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
 
 
 def refuse_to_replace(out: Path, inputs: Sequence[str | Path | None], option: str = "-o") -> None:
-    """Raise DataError if answers written to `out` would replace what they come from, or what looks like it.
+    """Raise DataError if what is written to `out` would replace what it comes from, or what looks like it.
 
     One name too few on a command line, and a photograph would become a table.
     """
@@ -151,6 +153,14 @@ def refuse_to_replace(out: Path, inputs: Sequence[str | Path | None], option: st
         for path in () if given is None else (Path(given), Path(str(given).rpartition(":")[0])):
             if path.is_file() and out.exists() and path.samefile(out):
                 raise DataError(f"{option} {out}: would replace {path}, which is read; wanted another name")
+
+
+def refuse_to_replace_others(out: Path) -> None:
+    """Raise DataError if answers written to `out` would replace a file that is neither empty nor earlier answers."""
+    from lookonce import results
+
+    if out.is_file() and not results.is_answers(out):
+        raise DataError(f"-o {out}: is there already and holds no answers of an earlier run; wanted another name")
 
 
 def check_names(names: str | None) -> None:
@@ -180,6 +190,14 @@ def opened(
         if weights is None or model != DEFAULT_MODEL:
             raise
         raise WeightsError(f"{problem} ({model} is the model where -m names none: -m CFG)") from None
+
+
+def mention_weakness(reporter: Reporter) -> None:
+    """Say what may help where the detector in the box finds nothing."""
+    reporter.say(
+        f"{DEFAULT_MODEL} knows 20 classes and is weak: `lookonce detect PICTURE --thresh .1` shows what it is less "
+        "sure of; `lookonce model pull yolov3-tiny` fetches a network of 80 classes, for -m yolov3-tiny"
+    )
 
 
 def mention_missing_names(model: Model, reporter: Reporter) -> None:

@@ -20,6 +20,7 @@ from lookonce.evaluate.mapping import by_name
 from lookonce.evaluate.rows import File, Known, Rows, checked, finite, known_names, picture_of, same_length
 from lookonce.files import read_bytes
 
+MOST_HEAD = 16 << 20                 # of our JSON, with the names of its classes
 MOST_BYTES = 1 << 31                 # of one file of results
 CSV_COLUMNS = ("file", "frame", "name", "score", "left", "top", "right", "bottom")
 VOC_FILE = re.compile(r"comp\d_det_[^_]+_(.+)", re.DOTALL)
@@ -43,7 +44,8 @@ def read_results(
     is the picture NAME_FRAME. VOC's and Darknet's comp4 files: a folder of them or one; corners count from 1 and are
     kept as the devkit measures them: xyxy is (x1 - 1, y1 - 1, x2, y2). A folder of label files, one a picture, with a
     score first or last after the class: their boxes are relative to `sizes` (width, height). A class is the one of the
-    same name, else as `shared_names` has it.
+    same name, else as `shared_names` has it; in our own forms boxes of other classes are left out, with a warning, if
+    there are boxes of these.
 
     Raises DataError, with file and place, for what is no such file, a picture or class that is unknown, a value that
     is missing or not finite, a box whose right is left of its left, a picture or class that is there twice, and if
@@ -66,6 +68,17 @@ def read_results(
     if same.any():
         warn(f"{path}: {same.sum():,} of {len(order):,} rows are there twice, and count twice")
     return answers
+
+
+def names_in(path: str | Path) -> tuple[str, ...]:
+    """All classes of the model that gave the answers, as the head of `val`'s JSON has them; none of other files."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.readline(MOST_HEAD).strip().removeprefix(b"\xef\xbb\xbf")
+        names = json.loads(head + b"]}").get("names", []) if head.startswith(b"{") else []
+    except (OSError, ValueError, RecursionError, AttributeError):      # whoever reads all of it says what is wrong
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def _text(path: Path) -> str:

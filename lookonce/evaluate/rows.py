@@ -11,7 +11,7 @@ import numpy as np
 
 from lookonce.boxes import to_xywh, to_xyxy
 from lookonce.detections import coco_numbers
-from lookonce.errors import DataError, nearest, shown
+from lookonce.errors import DataError, nearest, shown, warn
 from lookonce.evaluate.columns import Answers
 from lookonce.evaluate.mapping import by_name
 
@@ -130,7 +130,7 @@ def checked(rows: Rows, known: Known) -> Answers:
         label = _found(rows.label, known.categories, place, "class", known.names)
     else:
         picture = _of_files(rows.picture, known, place)
-        label = _found(rows.label, _classes(rows.label, known), place, "class", known.names)
+        label = _found(rows.label, _classes(rows.label, known, place), place, "class", known.names)
     if rows.form == "xywh":
         empty, why, xywh, xyxy = (box[:, 2:] < 0).any(1), "a width or height below 0", box, to_xyxy(box)
     else:
@@ -139,16 +139,31 @@ def checked(rows: Rows, known: Known) -> Answers:
         xywh = to_xywh(xyxy)
     for at in np.flatnonzero(empty)[:1]:
         raise DataError(f"{place(int(at))}: the box {[*box[at].tolist()]} has {why}")
-    return Answers(picture, label, xyxy, xywh, score)
+    answers = Answers(picture, label, xyxy, xywh, score)
+    return answers if rows.numbered else Answers(*(column[label < len(known.names)] for column in answers))
 
 
-def _classes(words: Sequence[Any], known: Known) -> Mapping[str, int]:
-    """The classes by their names, and by the other names for them that a file has."""
+def _classes(words: Sequence[Any], known: Known, place: Callable[[int], str]) -> Mapping[str, int]:
+    """The classes by their names, and by the other names for them that a file has.
+
+    A model may know more classes than are judged: if some of its words are of these, the others are one class beyond
+    them, and that is said.
+    """
     used = sorted({word for word in words if isinstance(word, str)})
     if known.classes.keys() >= set(used):
         return known.classes
     to = dict(zip(used, by_name(used, known.names).tolist(), strict=True))
-    return known.classes | {word: label for word, label in to.items() if label >= 0}
+    beyond = [word for word, label in to.items() if label < 0]
+    if len(beyond) == len(used):
+        return known.classes
+    if beyond:
+        rows = [row for row, word in enumerate(words) if to.get(word) == -1]
+        some = ", ".join(shown(word) for word in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
+        warn(
+            f"{place(rows[0])}: class {shown(words[rows[0]])!r} is not judged: {len(rows):,} of {len(words):,} boxes, "
+            f"of {len(beyond):,} such classes ({some}), are left out"
+        )
+    return known.classes | {word: label if label >= 0 else len(known.names) for word, label in to.items()}
 
 
 def _of_files(files: Sequence[File], known: Known, place: Callable[[int], str]) -> np.ndarray:

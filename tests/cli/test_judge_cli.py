@@ -240,6 +240,10 @@ def test_a_models_answers_are_judged_as_their_file_is(folder: Path, capsys: pyte
     again = judged(capsys, "judge", "answers.json", "--data", "set", "--names", "net.names")
     for name, value in document["figures"].items():
         assert again["figures"][name] == pytest.approx(value, abs=2e-3), name
+    document = judged(capsys, "judge", "answers.json", "--data", "set")
+    assert (document["by class"].keys(), document["figures"]) == ({"owl"}, again["figures"])
+    assert main(["rescore", "answers.json", "--with", "answers.json", "--data", "set"]) == 0
+    assert "not judged: 1 of the model's classes (fox)" in capsys.readouterr().err
     assert main(["val", "--data", "set", *model, "--thresh", ".05"]) == 0
     assert "not judged: 2 of the data's classes (cat, dog)" in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ import pytest
 from lookonce import results, zoo
 from lookonce.detections import Detections
 from lookonce.errors import DataError, LookonceWarning
-from lookonce.evaluate.reading import read_results
+from lookonce.evaluate.reading import names_in, read_results
 
 PICTURES = ("000007", "000012", "photo")
 NAMES = ("cat", "dog", "tv/monitor")
@@ -278,8 +278,8 @@ def ours(**change: object) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ours(name="ca"), ":2: detections[1]: class 'ca' is none of the 3 classes that are judged (cat, dog, tv/mo"),
-        (ours(name="ca"), "did you mean cat?"),
+        (ours(name="ca").replace("dog", "do"), ":2: detections[0]: class 'do' is none of the 3 classes that are"),
+        (ours(name="ca").replace("dog", "do"), "did you mean dog?"),
         (ours(xyxy=[3, 0, 2, 1]), ":2: detections[1]: the box [3.0, 0.0, 2.0, 1.0] has a right or bottom before"),
         (ours(score=None), ":2: detections[1]: score: found 'None'"),
         ('{"file": "000007.jpg", "detections": []}', ":2: picture 000007.jpg is there for the second time"),
@@ -292,6 +292,24 @@ def test_a_bad_line_of_json_lines_is_named(tmp_path, text, message):
     with pytest.raises(DataError) as caught:
         read_results(put(tmp_path, f"{first}\n{text}\n"), PICTURES, NAMES)
     assert message in str(caught.value)
+
+
+def test_boxes_of_classes_that_are_not_judged_are_left_out_and_it_is_said(tmp_path):
+    """A model of more classes than the dataset: of the two boxes one is a dog's, which is judged."""
+    with pytest.warns(LookonceWarning, match=r"detections\[1\]: class 'bench' is not judged: 1 of 2 boxes, of 1 such"):
+        found = read_results(put(tmp_path, ours(name="bench")), PICTURES, NAMES)
+    assert rows(found) == [(2, 1, 0.5, [0, 0, 9, 9])]
+
+
+def test_the_head_of_our_json_says_all_classes_of_the_model(tmp_path):
+    """Also those of which nothing was found; other files say none."""
+    path = tmp_path / "out.json"
+    with results.open_writer("json", path, io.StringIO(), {"model": "m", "names": NAMES}) as writer:
+        writer.add("photo.jpg", detections()[1])
+    assert names_in(path) == NAMES
+    for text in ("", "[]", '{"pictures": []}', '{"names": [1], "pictures": [\n]}', "[" * 9999, ours()):
+        assert names_in(put(tmp_path, text)) == ()
+    assert names_in(tmp_path / "none.json") == ()
 
 
 @pytest.mark.parametrize(
