@@ -286,9 +286,12 @@ def _opened(
     path: Path, split: str | None, format: str | None, names: Path | None, *, lenient: bool = False
 ) -> Dataset:
     from lookonce.darknet.lists import read_names
+    from lookonce.data.darknet import parts_of
     from lookonce.data.opening import open_dataset
 
     known = None if names is None else read_names(names)
+    if split is None and format in (None, "darknet"):        # which alone would be its part to judge by
+        split = parts_of(path)
     return open_dataset(path, split=split, format=format, names=known, lenient=lenient)
 
 

@@ -325,6 +325,8 @@ def _of_classes(dataset: Dataset) -> Iterator[Problem]:
         return                                               # no file of the dataset's says that there should be these
     used = {label for item in dataset.items for label in (*item.truth.label.tolist(), *item.truth.classes)}
     said = {problem.place for problem in dataset.problems if problem.kind == "empty class"}
-    for number, name in enumerate(dataset.names):
-        if number not in used and f"folder {shown(name)}" not in said:
-            yield Problem("class without objects", dataset.path, f"class {shown(name)}", "has no object", False)
+    idle = [shown(name) for number, name in enumerate(dataset.names) if number not in used]
+    idle = [name for name in idle if f"folder {name}" not in said]
+    if idle:
+        text = f"{len(idle):,} of {len(dataset.names):,} classes have no object: {', '.join(idle)}"
+        yield Problem("class without objects", dataset.path, "", text, False)

@@ -20,6 +20,7 @@ from lookonce.errors import DataError, shown
 MAX_LABELS = 16 << 20           # 400,000 objects in a picture
 OVER = 1e-3                     # so much beyond 1 is rounding
 PARTS = ("images", "JPEGImages")
+LISTS = ("train", "valid", "test")
 
 
 def is_darknet(folder: Path) -> bool:
@@ -30,7 +31,8 @@ def is_darknet(folder: Path) -> bool:
 def read(path: Path, split: str | None, names: Sequence[str] | None) -> Dataset:
     """What a .data file, a list of pictures, or a folder with images/ and labels/ names.
 
-    A .data file's `split` is one of its keys, `valid` by default; `val` means that too. A folder's is the folder in
+    A .data file's `split` is one of its keys, `valid` by default; `val` means that too, and `train+valid` is several, a
+    picture of both lists once. A folder's is the folder in
     images/ or the one that images/ is in. The names are those that the .data file says, or of the only .names file or
     classes.txt beside. Labels lie where Darknet looks: `images` or `JPEGImages` in the path becomes `labels`, the last
     of them and only as a whole part, the suffix .txt; or else beside the picture. A picture without is one without
@@ -43,7 +45,10 @@ def read(path: Path, split: str | None, names: Sequence[str] | None) -> Dataset:
         if names is None:
             names = read_names(data.file("names", anywhere=True))
         _check_count(data, names, findings)
-        found = _listed(_list_of(data, split), listing)
+        found: list[Path] = []
+        for each in _lists_of(data, split):
+            seen = set(found)
+            found += [place for place in _listed(each, listing) if place not in seen]
     elif path.is_dir():
         found, path_of_names = _pictures_of(path, split), [path, *path.parents[:1]]
         names = _names_in(path_of_names, listing) if names is None else names
@@ -159,11 +164,19 @@ def _fault(parts: Sequence[str], values: Sequence[float]) -> tuple[str, str] | N
 
 
 # ---------------------------------------------------------------------- lists, folders, names
-def _list_of(data: Data, split: str | None) -> Path:
-    """The list of a split. Raises DataError."""
-    key = "valid" if split in (None, "val") else str(split)
-    there = [name for name in ("train", "valid", "test") if name in data.values]
-    return data.file(chosen("lists", data.path, key, there), anywhere=True)
+def parts_of(path: Path) -> str | None:
+    """The split that is all that a .data file learns from and is judged by, `train+valid`; None of anything else."""
+    own = path if path.suffix.lower() == ".data" else _data_in(path) if path.is_dir() else None
+    if own is None:
+        return None
+    return "+".join(key for key in ("train", "valid") if key in read_data(own).values) or None
+
+
+def _lists_of(data: Data, split: str | None) -> list[Path]:
+    """The lists of a split, each once. Raises DataError."""
+    there = [name for name in LISTS if name in data.values]
+    keys = ["valid" if key == "val" else key for key in (split or "valid").split("+")]
+    return list(dict.fromkeys(data.file(chosen("lists", data.path, key, there), anywhere=True) for key in keys))
 
 
 def _listed(path: Path, listing: Listing) -> list[Path]:

@@ -96,6 +96,8 @@ def recognise(path: Path) -> str:
             )
         if packed := folder.archives_in(path):
             raise DataError(f"{path}: holds archives: name one with split, of {', '.join(packed)}, or as path")
+        if (what := _no_dataset(path)) is not None:
+            raise DataError(f"{path}: {what}; wanted pictures with labels in one of the forms {kinds}")
         which = "say which: format=voc, or --format voc"
         raise DataError(f"{path}: is no dataset of a form that is known here ({kinds}); {which}")
     return found
@@ -109,6 +111,16 @@ def _refuse_empty(path: Path) -> None:
         return
     if is_empty:
         raise DataError(f"{path}: is an empty folder: it holds no picture and no labels")
+
+
+def _no_dataset(path: Path) -> str | None:
+    """What is there that no dataset can be made of, whatever its form; None if one might."""
+    if path.is_dir():
+        return "holds no pictures"
+    with files.open_regular(path, DataError) as file:
+        head = file.read(64)
+    kind = files.kind_of(head)
+    return "is empty" if not head else f"is {kind}" if kind is not None and not files.is_text(head) else None
 
 
 def _of_folder(path: Path) -> str | None:

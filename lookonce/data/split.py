@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -40,8 +41,9 @@ def split(
     """The dataset's pictures in parts of the given shares, each part in the order of the whole.
 
     Pictures of equal bytes stay together. Class after class, the rarest first, its pictures go where most of that class
-    is wanting; pictures without objects fill up. So the parts' sizes are the shares' to a few pictures, unless many
-    pictures are equal. Raises DataError for shares that do not sum to 1, or fewer pictures than parts.
+    is wanting and that is not full; pictures without objects fill up. So the parts' sizes are the shares' to a picture,
+    unless pictures are equal, and none is empty as long as there are so many different pictures. Raises DataError for
+    shares that do not sum to 1, or fewer pictures than parts.
     """
     _check(dataset, shares)
     rng = np.random.default_rng(seed)
@@ -56,20 +58,25 @@ def split(
     portions = np.array(list(shares.values())) / sum(shares.values())    # (S,)
     pictures = portions * len(dataset)                                   # still wanting, (S,)
     wanting = portions[:, None] * holders                                # (S, C)
-    parts: list[list[int]] = [[] for _ in shares]
+    parts: list[list[list[int]]] = [[] for _ in shares]                  # groups of pictures
     for number in np.argsort(rarest, kind="stable").tolist():
         held, group = classes[number], groups[number]
         by_class = wanting[:, held[int(np.argmin(rank[held]))]] if held else pictures
-        part = max(range(len(parts)), key=lambda each: (round(float(by_class[each]), 9), pictures[each], -each))
-        parts[part] += group
+        free = [each for each in range(len(parts)) if round(float(pictures[each]), 9) > 0] or list(range(len(parts)))
+        part = max(free, key=lambda each: (round(float(by_class[each]), 9), pictures[each], -each))
+        parts[part].append(group)
         pictures[part] -= len(group)
         wanting[part, held] -= 1
     for name, part_ in zip(shares, parts, strict=True):
-        if not part_:
-            warn(f"{dataset.path}: no picture is left for {name}: give it a larger share")
+        richest = max(parts, key=len)
+        if not part_ and len(richest) > 1:
+            part_.append(richest.pop())                                  # of the classes that are the most common
+        elif not part_:
+            warn(f"{dataset.path}: no picture is left for {name}: of {len(dataset):,} only {len(groups):,} differ")
+    order = [sorted(itertools.chain(*part_)) for part_ in parts]
     return {
-        name: dataclasses.replace(dataset, items=tuple(dataset.items[number] for number in sorted(part_)))
-        for name, part_ in zip(shares, parts, strict=True)
+        name: dataclasses.replace(dataset, items=tuple(dataset.items[number] for number in numbers))
+        for name, numbers in zip(shares, order, strict=True)
     }
 
 

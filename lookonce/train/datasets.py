@@ -118,6 +118,11 @@ def open_for_training(
         share = 0.2 if len(train) < SMALL_SET else 0.1
         drawn = split_dataset(train, {"train": 1 - share, "val": share}, seed, progress)
         train, judge = drawn["train"], drawn["val"]
+        if not len(judge):
+            raise DataError(
+                f"{path}: its {len(train):,} pictures are all the same, so none can be set apart to judge: give others "
+                "with --val, or `--val-split none` learns without"
+            )
         rule += f"; {share:.0%} of its pictures, drawn by seed {seed}, are set apart to judge"
     elif judge is not None:
         found += _in_both(train, judge)
@@ -204,7 +209,7 @@ def _refuse(errors: Sequence[Problem], path: Path) -> None:
         more = f", and {len(errors) - 1:,} more errors" if len(errors) > 1 else ""
         raise DataError(
             f"{shown(str(errors[0]), 1000)}{more}: nothing is learnt from such data; "
-            f"`lookonce data check {path}` lists all, and skipping leaves their pictures out"
+            f"`lookonce data check {path}` lists all, and --skip-bad leaves their pictures out"
         )
 
 

@@ -53,6 +53,24 @@ def test_check_groups_what_it_finds_and_its_exit_code_says_whether_it_is_bad(
     assert err == ""
 
 
+def test_all_parts_of_a_data_file_are_looked_at_unless_one_is_named(
+    voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list of four pictures to learn from and one of two: what is wrong with the first is found."""
+    assert main(["data", "convert", "voc", "--to", "darknet", "-o", "other"]) == 0
+    lines = Path("other/pictures.txt").read_text().splitlines(keepends=True)
+    Path("other/train.txt").write_text("".join(lines[:4]))
+    Path("other/val.txt").write_text("".join(lines[4:6]))
+    said = Path("other/dataset.data").read_text().replace("train = pictures", "train = train")
+    Path("other/dataset.data").write_text(said.replace("valid = pictures", "valid = val"))
+    (Path("other") / lines[0].strip()).write_bytes(b"no picture")
+    capsys.readouterr()
+    assert main(["data", "check", "other/dataset.data"]) == 3
+    assert " in 6 pictures" in capsys.readouterr().out
+    assert main(["data", "check", "other/dataset.data", "--split", "valid"]) == 0
+    assert " in 2 pictures" in capsys.readouterr().out
+
+
 def test_check_writes_its_findings_as_json(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (voc / "JPEGImages" / "p4.jpg").unlink()
     assert main(["data", "check", "voc", "--json", "found.json"]) == 3

@@ -192,7 +192,7 @@ def spoil_darknet(folder: Path) -> list[Fault]:
         warning("box over the edge", "d6.txt", "line 3"),
         warning("labels without picture", "lone.txt"),
         error("wrong number of names", "my.data", "classes"),
-        warning("class without objects", "my.data", "class owl"),
+        warning("class without objects", "my.data"),
     ]
 
 
@@ -422,7 +422,8 @@ def test_progress_counts_every_picture_in_order(tmp_path: Path) -> None:
 
 
 def test_a_dataset_without_pictures_has_no_problems_but_its_classes() -> None:
-    assert check(dataset()).counts() == {"class without objects": 2}
+    (problem,) = check(dataset()).problems
+    assert (problem.kind, problem.text) == ("class without objects", "2 of 2 classes have no object: cat, dog")
 
 
 def test_sizes_come_from_labels_then_from_headers_and_are_none_of_what_cannot_be_read(tmp_path: Path) -> None:

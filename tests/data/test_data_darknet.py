@@ -10,7 +10,7 @@ from PIL import Image
 from smallsets import picture, text
 
 from lookonce.data import open_dataset
-from lookonce.data.darknet import labels_of
+from lookonce.data.darknet import labels_of, parts_of
 from lookonce.errors import DataError
 
 
@@ -34,6 +34,17 @@ def test_a_relative_box_becomes_pixels_of_its_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("split", "name"), [(None, "valid"), ("val", "valid"), ("valid", "valid"), ("train", "train")])
 def test_a_split_is_a_key_of_the_data_file(tmp_path: Path, split: str | None, name: str) -> None:
     assert [item.name for item in open_dataset(small(tmp_path), split=split).items] == [name]
+
+
+def test_several_lists_are_one_split_with_a_picture_of_both_once(tmp_path: Path) -> None:
+    """`data check` and its like take all that a .data file learns from and is judged by."""
+    path = small(tmp_path)
+    assert parts_of(path) == parts_of(tmp_path) == "train+valid"
+    assert parts_of(tmp_path / "valid.list") is None
+    assert [item.name for item in open_dataset(path, split="train+val").items] == ["train", "valid"]
+    text(tmp_path / "train.list", "images/train.jpg\nimages/valid.jpg\n")
+    assert [item.name for item in open_dataset(path, split="train+valid").items] == ["train", "valid"]
+    assert len(open_dataset(path, split="valid+val")) == 1
 
 
 def test_an_unknown_split_is_told_those_there(tmp_path: Path) -> None:

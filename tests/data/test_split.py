@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import zipfile
@@ -108,9 +109,27 @@ def test_shares_that_cannot_be_are_refused(tmp_path: Path, shares: dict[str, flo
         split(made(tmp_path, 5), shares)
 
 
+def test_every_part_has_a_picture_where_there_are_enough(tmp_path: Path) -> None:
+    """A thousandth of ten pictures is none, but a part that is asked for is not empty."""
+    parts = split(made(tmp_path, 10), {"train": 0.999, "val": 0.001})
+    assert {name: len(part) for name, part in parts.items()} == {"train": 9, "val": 1}
+
+
+def test_parts_are_as_large_as_their_shares_though_every_picture_has_a_class_of_its_own(tmp_path: Path) -> None:
+    """Of a class that one picture holds train always wants more than val: 24 pictures by .8 and .2 are 19.2 and 4.8."""
+    whole = made(tmp_path, 24)
+    names = tuple(f"class {number}" for number in range(24))
+    truths = [Truth.of(np.zeros(0, np.int64), classes=(number,)) for number in range(24)]
+    items = tuple(item._replace(truth=truth) for item, truth in zip(whole.items, truths, strict=True))
+    parts = split(dataclasses.replace(whole, names=names, items=items), {"train": 0.8, "val": 0.2})
+    assert {name: len(part) for name, part in parts.items()} == {"train": 20, "val": 4}
+
+
 def test_a_part_that_gets_nothing_is_warned_of(tmp_path: Path) -> None:
-    with pytest.warns(LookonceWarning, match="no picture is left for val"):
-        split(made(tmp_path, 10), {"train": 0.999, "val": 0.001})
+    whole = made(tmp_path, 1)
+    whole = dataclasses.replace(whole, items=whole.items * 3)
+    with pytest.warns(LookonceWarning, match="no picture is left for val: of 3 only 1 differ"):
+        split(whole, {"train": 0.5, "val": 0.5})
 
 
 def test_shares_are_read_from_a_text() -> None:
