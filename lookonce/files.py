@@ -42,8 +42,8 @@ KINDS_BY_MAGIC = (
     (b"%PDF", "a PDF document"),
     (b"<", "an HTML or XML page (was the download an error page?)"),
     (b"{", "a JSON text"),
-    (b"[", "a text, perhaps a cfg (are cfg and weights swapped?)"),
-    (b"#", "a text, perhaps a cfg (are cfg and weights swapped?)"),
+    (b"[", "a text, perhaps a cfg"),
+    (b"#", "a text, perhaps a cfg"),
 )
 STILL_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -56,6 +56,11 @@ def kind_of(head: bytes) -> str | None:
         return "a HEIC or AVIF photo (save it as JPEG)" if head[8:12] in STILL_BRANDS else "a video (MP4 or the like)"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return next((kind for magic, kind in KINDS_BY_MAGIC if start.startswith(magic) or head.startswith(magic)), None)
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a text in ASCII, to judge by its bytes."""
+    return bool(head) and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
 
 
 def open_regular(path: Path, error: type[LookonceError]) -> IO[bytes]:
@@ -98,6 +103,11 @@ def near(path: Path) -> str:
     same = [each for each in there if Path(each).stem == stem]
     close = difflib.get_close_matches(name, [each for each in there if Path(each).stem in alike], n=1) or same
     return f", did you mean {shown(str(folder / there[close[0]]), 200)}?" if close else ""
+
+
+def amount(count: int) -> str:
+    """So many bytes in words: `4.3 GB`, below that `12.5 MB`."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def exists(path: str | Path) -> bool:

@@ -69,6 +69,7 @@ class Section:
     fork: bool = False
     quiet: bool = False
     asked: set[str] = field(default_factory=set)
+    closed: bool = False
 
     # ---------------------------------------------------------------- one option, by kind
     def word(self, key: str, default: str | None = None, among: Collection[str] | None = None) -> str:
@@ -160,11 +161,8 @@ class Section:
         return self._ask(key) is not None
 
     def close(self) -> None:
-        """Warn of the options that nobody asked for: a misspelt key must not become a silent default."""
-        for key, option in self.options.items():
-            if key not in self.asked:
-                known = nearest(key, self.asked)
-                self.warn(option.line, f"[{self.name}] has no option {shown(key)}{known}; it is ignored")
+        """All options that there are have been asked for: what else stands there is named by `warn_of_unasked`."""
+        self.closed = True
 
     # ---------------------------------------------------------------- warnings and errors
     def warn(self, line: int, what: str) -> None:
@@ -279,6 +277,24 @@ class Cfg:
             lines[section.line - 1] = f"{lines[section.line - 1]}{added}"
         text = "".join(line + tail for line, tail in zip(lines, [*ends, ""], strict=True) if line is not None)
         return Cfg.parse(text, self.path, self.sections[0].place, quiet=True)
+
+
+def warn_of_unasked(sections: Iterable[Section]) -> None:
+    """Warn of the options that nobody asked for: a misspelt key must not become a silent default.
+
+    Of those sections that are closed; a key that stands in many of one name is named once.
+    """
+    found: dict[tuple[str, str], list[tuple[Section, int]]] = {}
+    for section in sections:
+        for key, option in section.options.items() if section.closed else ():
+            if key not in section.asked:
+                found.setdefault((section.name, key), []).append((section, option.line))
+    for (name, key), places in found.items():
+        section, first = places[0]
+        lines = [str(line) for _, line in places[1:]]
+        more = f"line{'s' if len(lines) > 1 else ''} {', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''}"
+        also = f", as in {len(lines):,} more such sections, {more}" if lines else ""
+        section.warn(first, f"[{name}] has no option {shown(key)}{nearest(key, section.asked)}; it is ignored{also}")
 
 
 def _key(line: str) -> str:

@@ -9,7 +9,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
-from lookonce.darknet.cfg import Cfg, Section
+from lookonce import files
+from lookonce.darknet.cfg import Cfg, Section, warn_of_unasked
 from lookonce.darknet.weights import Entry
 from lookonce.errors import CfgError, nearest, shown, warn
 from lookonce.heads.classify import Softmax
@@ -107,6 +108,13 @@ class Network:
         Raises CfgError with the line of the first fault; also if weights and the activations of one picture would
         take more than `memory_limit` bytes, before anything is allocated.
         """
+        try:
+            return cls._built(cfg, memory_limit)
+        finally:
+            warn_of_unasked(cfg.sections)
+
+    @classmethod
+    def _built(cls, cfg: Cfg, memory_limit: int) -> Network:
         options = NetOptions.from_cfg(cfg.sections[0])
         cfg.sections[0].close()
         nodes: list[Node] = []
@@ -122,8 +130,8 @@ class Network:
             size += node.bytes
             if size > memory_limit:
                 raise section.error(
-                    f"brings weights and activations to {size / 1e9:,.1f} GB, more than the limit of "
-                    f"{memory_limit / 1e9:,.1f} GB; is an option mistyped? (LOOKONCE_MEMORY_LIMIT=BYTES raises it)"
+                    f"brings weights and activations to {files.amount(size)}, more than the limit of "
+                    f"{files.amount(memory_limit)}; is an option mistyped? (LOOKONCE_MEMORY_LIMIT=BYTES raises it)"
                 )
         if all(isinstance(node.layer, Cost) for node in nodes):
             raise CfgError(f"{cfg.path}: holds no layer after [net]")
@@ -151,8 +159,8 @@ class Network:
         size = 4 * input.size + sum(node.bytes for node in nodes)
         if size > memory_limit:
             raise CfgError(
-                f"{asked}weights and activations of {self.cfg.path} would take {size / 1e9:,.1f} GB, more than the "
-                f"limit of {memory_limit / 1e9:,.1f} GB; wanted a smaller size (LOOKONCE_MEMORY_LIMIT=BYTES raises it)"
+                f"{asked}weights and activations of {self.cfg.path} would take {files.amount(size)}, more than the "
+                f"limit of {files.amount(memory_limit)}; wanted a smaller size (LOOKONCE_MEMORY_LIMIT=BYTES raises it)"
             )
         cfg = self.cfg.with_options(self.cfg.sections[0], width=width, height=height)
         network = Network(cfg, NetOptions.from_cfg(cfg.sections[0]), nodes)

@@ -226,6 +226,22 @@ def test_an_unknown_option_is_named_with_its_line_and_the_nearest_known_one() ->
         network_of(NET + CONV + "batch_normalise=1\n")
 
 
+def test_an_option_that_is_misspelt_in_many_layers_is_named_once() -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        network_of(NET + (CONV + "activaton=leaky\n") * 6)
+    (one,) = said
+    line = str(one.message)
+    assert line.startswith("test.cfg:11: [convolutional] has no option activaton, did you mean activation?")
+    assert line.endswith(", as in 5 more such sections, lines 18, 25, 32, ...")
+
+
+def test_a_memory_below_a_gigabyte_is_told_in_megabytes() -> None:
+    """640 x 640 x 3 floats and 320 x 320 x 8 of them are 4.9 and 3.3 MB, the filters' weights the hundredth of one."""
+    with pytest.raises(CfgError, match=r"to 8\.2 MB, more than the limit of 6\.0 MB"):
+        Network.build(Cfg.parse(NET.replace("64", "640") + CONV, "test.cfg"), 6_000_000)
+
+
 def test_what_scripts_write_for_learning_does_not_stop_running() -> None:
     """Python's 0.8 * max_batches is 9600.0; the fork corrects a batch smaller than its subdivisions."""
     options = network_of(NET + "policy=steps\nsteps=9600.0,10800\nscales=.1,.1\nmax_batches=12000.0\n" + CONV).options
