@@ -44,7 +44,18 @@ def test_names_may_be_a_file(tmp_path: Path) -> None:
         assert (dataset.names, dataset.items[0].truth.label.tolist()) == (("cat", "dog"), [1])
 
 
-@pytest.mark.parametrize("content", ["", "hello", "<html></html>", "a,b,c\n1,2,3\n"])
+def test_what_holds_no_dataset_is_called_what_it_is(tmp_path: Path) -> None:
+    """Not asked for its form: an empty file, a picture, a folder of other things."""
+    picture(tmp_path / "one.jpg")
+    text(tmp_path / "notes" / "today.md", "# Today\n")
+    places = {"empty.csv": "is empty", "one.jpg": "is a JPEG picture", "notes": "holds no pictures"}
+    text(tmp_path / "empty.csv", "")
+    for name, said in places.items():
+        with pytest.raises(DataError, match=rf"{name}: {said}; wanted pictures with labels"):
+            open_dataset(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", ["hello", "<html></html>", "a,b,c\n1,2,3\n"])
 def test_a_file_of_no_known_form_is_refused(tmp_path: Path, content: str) -> None:
     path = text(tmp_path / "what.csv", content)
     with pytest.raises(DataError, match=r"what.csv: is no dataset of a form .* \(voc, coco, .*--format voc$"):
