@@ -65,7 +65,7 @@ def bench(
     from lookonce.engines import Precision
 
     pulled = zoo.pulled_weights(model) if model in zoo.networks() else None
-    if weights is None and pulled is None and not model.endswith(".safetensors"):
+    if weights is None and pulled is None and zoo.shipped_model(model) is None and not model.endswith(".safetensors"):
         weights = "random"                  # its speed is the same
     opened = options.opened(model, weights, None, size, False, False)
     precisions: list[Precision] = [each.value for each in precision or []]

@@ -236,9 +236,15 @@ def train(
         _say_problems(found.left_out, reporter)
         if cfg is None:
             how = starting.Adaptation(
-                100.0 if epochs is None else epochs, sides, pictures, subdivisions, anchors, recipe, lr, multi_scale
+                100.0 if epochs is None else epochs, sides, pictures, subdivisions, anchors, recipe, lr, multi_scale,
+                world.size,
             )
             network = starting.fitted(model, found, how, machine.device, seed)
+            if world.size > 1 and subdivisions is None:
+                parts = network.options.subdivisions
+                reporter.say(f"subdivisions={parts}: {world.size} processes share out the mini-batches of each batch")
+            if pretrained is None and model.endswith(".safetensors") and world.is_first:
+                warn(f"{model}: its weights are not used: --pretrained {model} starts from them")
         else:
             network = starting.as_it_stands(cfg, len(found.train), epochs=epochs, size=sides, subdivisions=subdivisions)
         settings = starting.lasting(settings, judge_every or starting.judge_every(network, len(found.train)))
@@ -335,7 +341,8 @@ def _learn(run: Run, reporter: Reporter, quiet: bool) -> int:
     epochs = run.batches * run.options.batch / len(run.data.train)
     reporter.say(
         f"{network.cfg.path}: {network.input.width} x {network.input.height}, {network.resize}, batch "
-        f"{run.options.batch} in {run.options.subdivisions}, {run.batches:,} steps ({epochs:.4g} epochs), "
+        f"{run.options.batch} in {run.options.subdivisions}, {run.batches:,} "
+        f"step{'s' if run.batches > 1 else ''} ({epochs:.4g} epochs), "
         f"{settings.device} {settings.precision}; log, page and models in {run.folder.path}"
     )
     with StopOnSignal() as stop, View(run.batches, epochs, quiet=quiet) as view:

@@ -124,6 +124,12 @@ def _found(pretrained: str) -> tuple[Path, int | None, Source | None]:
     elif name in zoo.published_files():
         file = zoo.published_files()[name]
         pulled, source = zoo.cache_folder() / name, Source(_zoo_network(file.network), file.layers)
+    elif (meant := zoo.cut_of(name)) is not None:
+        network, layers = meant
+        raise WeightsError(
+            f"{name}: no such file, and none of it was published: `{network}:{layers}` takes the first {layers} layers "
+            f"of the published weights, `lookonce model cut {network} {layers} -o {name}` makes the file"
+        )
     else:
         known = difflib.get_close_matches(name[:64], [*zoo.networks(), *zoo.published_files()], n=1, cutoff=0.8)
         if known and not files.exists(path):

@@ -63,6 +63,7 @@ class Adaptation:
     recipe: Recipe = "modern"
     learning_rate: float | None = None
     multi_scale: bool = False
+    processes: int = 1               # that share out the mini-batches, which therefore are a multiple of so many
 
 
 def tree_of(given: Path | None, cfg: str | Path | None) -> WordTree | None:
@@ -106,6 +107,8 @@ def fitted(
     network = _of_several_sizes(network, how.multi_scale)
     sized = with_size(network, how.size)
     batch, subdivisions = choose_batch(how.batch, sized, len(data.train), device)
+    shared = range(subdivisions, batch + 1)
+    subdivisions = next((n for n in shared if n % how.processes == 0 and batch % n == 0), subdivisions)
     cfg = adapt(
         network, data, epochs=how.epochs, size=how.size, batch=batch, subdivisions=how.subdivisions or subdivisions,
         anchors=how.anchors, recipe=how.recipe, learning_rate=how.learning_rate, seed=seed,

@@ -74,6 +74,11 @@ def published(name: str) -> Published:
         raise DataError(f"{name}: no weights of this network were published; train it, or name another of the zoo")
     found = published_files().get(entry["weights"] if entry else name)
     if found is None:
+        if (cut := cut_of(name)) is not None:
+            raise DataError(
+                f"{name}: was not published: `lookonce model pull {cut[0]}` fetches the whole of it, and "
+                f"`--pretrained {cut[0]}:{cut[1]}` takes its first {cut[1]} layers"
+            )
         known = nearest(name, [*networks(), *published_files()])
         raise DataError(f"{shown(name)}: the zoo has no such network or file{known} (lookonce model list shows all)")
     return found
@@ -88,6 +93,18 @@ def published_files() -> Mapping[str, Published]:
         values = {"network": of.get(name), **entry, "urls": tuple(entry["urls"])}
         found[name] = Published(name=name, **values)
     return found
+
+
+def cut_of(name: str) -> tuple[str, int] | None:
+    """The network and the number of layers that a name such as `yolov3-tiny.conv.15` means.
+
+    None for another name, and for one that is nearly that of a published cut of this network.
+    """
+    network, _, layers = name.rpartition(".conv.")
+    if network not in networks() or not (layers.isascii() and layers.isdigit() and len(layers) < 6):
+        return None
+    cuts = [file.name for file in published_files().values() if file.network == network and file.layers is not None]
+    return None if nearest(name, cuts) else (network, int(layers))
 
 
 def cache_folder() -> Path:

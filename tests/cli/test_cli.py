@@ -281,6 +281,11 @@ def test_bench_wants_no_weights_since_their_values_cost_nothing(
     assert main(["darknet", "speed", "c.cfg"]) == 0
 
 
+def test_bench_takes_the_weights_in_the_box(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--seconds", ".1", "--precision", "f32", "--engine", "openvino"]) == 0
+    assert "random" not in capsys.readouterr().err
+
+
 def test_bench_runs_a_zoo_network_that_was_not_pulled(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "-m", "darknet19", "--size", "64", "--seconds", ".1", "--engine", "openvino"]) == 0
     assert "64 x 64 x 3" in capsys.readouterr().out

@@ -193,6 +193,13 @@ def test_names_of_the_zoo_are_their_pulled_files(own_cache: Path) -> None:
     assert start_from(small, cut).trained == 29
 
 
+def test_a_cut_that_was_not_published_is_told_how_to_be_had() -> None:
+    """Not by the name of another network's cut that reads much alike."""
+    network = open_network("yolov3-tiny")
+    with pytest.raises(WeightsError, match=r"`yolov3-tiny:15` takes the first 15 .*`lookonce model cut yolov3-tiny 15"):
+        start_from(network, "yolov3-tiny.conv.15")
+
+
 def test_random_is_random_and_a_missing_file_is_missing() -> None:
     network = network_of(DETECTOR)
     model = start_from(network, "random", seed=4)

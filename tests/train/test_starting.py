@@ -120,6 +120,15 @@ def test_several_sizes_are_learnt_only_when_asked(place: Path, data: TrainingDat
     assert float(network.heads[-1][1].random) == several                # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("batch", "processes", "parts"), [(8, 1, 1), (8, 2, 2), (6, 3, 3), (5, 2, 1)])
+def test_mini_batches_are_a_multiple_of_the_processes_if_the_batch_can_be(
+    place: Path, data: TrainingData, batch: int, processes: int, parts: int
+) -> None:
+    """Five pictures cannot be shared out between two: that is refused later."""
+    how = Adaptation(anchors="keep", batch=batch, processes=processes)
+    assert fitted(place / "my.cfg", data, how).options.subdivisions == parts
+
+
 def test_a_network_with_weights_of_one_size_learns_at_no_other(place: Path, data: TrainingData) -> None:
     head = "[connected]\noutput=192\n[detection]\nclasses=2\ncoords=4\nside=4\nnum=2\n"      # 4·4·(2·5 + 2)
     cfg = place / "one.cfg"

@@ -71,3 +71,11 @@ def test_lists_of_names_are_complete() -> None:
 def test_names_stand_in_the_order_that_darknets_networks_were_trained_with(shared: Path, key: str, file: str) -> None:
     lines = [line.strip() for line in (shared / "data" / "lists" / file).read_text().splitlines() if line.strip()]
     assert list(zoo.name_lists()[key]) == lines[: len(zoo.name_lists()[key])]
+
+
+def test_a_cut_is_known_by_its_name_unless_it_is_nearly_a_published_one() -> None:
+    assert zoo.cut_of("yolov3-tiny.conv.15") == ("yolov3-tiny", 15)
+    for name in ("darknet53.conv.47", "darknet53.conv.74", "yolov3-tinny.conv.15", "yolov3-tiny.conv.x", "yolov3-tiny"):
+        assert zoo.cut_of(name) is None
+    with pytest.raises(DataError, match=r"was not published: .*`--pretrained yolov3-tiny:15` takes its first 15"):
+        zoo.published("yolov3-tiny.conv.15")
