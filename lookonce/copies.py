@@ -8,10 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+import numpy as np
+
 from lookonce import draw, files
 from lookonce.detections import Detections
 from lookonce.draw import MARK
-from lookonce.errors import InputError
+from lookonce.errors import DataError, InputError
+from lookonce.shapes import UInt8
 from lookonce.sources import View
 from lookonce.video.frames import is_live
 from lookonce.video.writing import VideoWriter
@@ -35,7 +38,14 @@ class Copies:
 
     def add(self, view: View, found: Detections) -> None:
         """Draw one picture or frame. Raises InputError or DataError if its copy cannot be written."""
-        drawn = draw.draw(view.picture, found)
+        before = len(self.written)
+        try:
+            self._add(view, draw.draw(view.picture, found))
+        except (InputError, DataError):
+            del self.written[before:]                       # what is not there was not drawn
+            raise
+
+    def _add(self, view: View, drawn: UInt8[np.ndarray, "H W 3"]) -> None:
         try:
             if view.frame is None:
                 suffix = ".png" if view.name.lower().endswith(".png") else ".jpg"

@@ -21,6 +21,7 @@ from lookonce.video.frames import Video, is_live, is_video
 STDIN = "-"
 MAX_STDIN = pictures.MAX_BYTES
 LISTS = (".txt", ".list")
+MODELS = (".cfg", ".weights", ".safetensors")
 
 
 class Still(NamedTuple):
@@ -92,8 +93,7 @@ class Reading:
                 self.read += 1
                 yield View(item.name, picture)
         except (InputError, EngineError) as problem:        # what reads videos may not be installed
-            is_list = isinstance(item, Still) and item.data is None and item.name.lower().endswith(LISTS)
-            self.fail(InputError(f"{problem}; @{item.name} takes the pictures that it lists") if is_list else problem)
+            self.fail(InputError(f"{problem}{_meant(item)}"))
 
     def _frames(self, item: Moving) -> Iterator[View]:
         with Video(item.name) as video:
@@ -152,6 +152,16 @@ def _around(pattern: str) -> str:
     kinds = Counter(Path(name).suffix.lower() for name in names if _is_readable(name))
     there = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return f"; {'this folder' if not plain else folder} holds {there or 'none'}"
+
+
+def _meant(item: Still | Moving) -> str:
+    """How a file that is no picture is given, by what its name says it is."""
+    name = item.name.lower()
+    if isinstance(item, Moving) or item.data is not None:
+        return ""
+    if name.endswith(LISTS):
+        return f"; @{item.name} takes the pictures that it lists"
+    return "; a network is given by -m my.cfg -w my.weights" if name.endswith(MODELS) else ""
 
 
 def _one(path: str) -> Still | Moving:

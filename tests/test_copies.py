@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from lookonce.copies import Copies
 from lookonce.detections import Detections
-from lookonce.errors import DataError
+from lookonce.errors import DataError, InputError
 from lookonce.sources import Reading, View
 
 SIZE = (64, 48)
@@ -43,6 +44,22 @@ def keep(folder: Path, views: Iterable[View]) -> None:
     with Copies(folder) as copies:
         for view in views:
             copies.add(view, nothing(view.picture.shape[1::-1]))
+
+
+def test_a_copy_that_cannot_be_written_was_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk, which is told by whoever writes; the next picture is drawn under the free name."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Copies(tmp_path) as copies:
+        with monkeypatch.context() as patch:
+            patch.setattr("lookonce.draw.save", full)
+            with pytest.raises(InputError, match=r"a\.jpg: the copy cannot be written: No space left on device"):
+                copies.add(still("a.jpg"), nothing())
+        assert copies.written == []
+        copies.add(still("b.jpg"), nothing())
+        assert copies.written == [tmp_path / "b.jpg"]
 
 
 def level(path: Path) -> int:

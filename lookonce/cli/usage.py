@@ -5,16 +5,32 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
 from typer.exceptions import TyperException
 
+from lookonce import files
 from lookonce.errors import LookonceError, nearest, shown
 
 MOST_VERBS = 4                                  # that are named where more have an option
 ALMOST = 0.9                                    # of 1: another verb's option that goes before what this one has
+
+
+# What other programs call an option that is here under another name.
+ELSEWHERE = {
+    "--thresh": ("conf", "conf-thres", "conf-thresh", "confidence", "threshold", "score-thr"),
+    "--nms": ("iou", "iou-thres", "iou-thresh", "nms-thresh"),
+    "--size": ("imgsz", "img", "img-size", "image-size", "input-size"),
+    "--pretrained": ("weights",),
+    "--model": ("cfg", "config"),
+    "--batch": ("batch-size",),
+    "--lr": ("lr0", "learning-rate"),
+}
+MEANT = {f"--{word}": option for option, words in ELSEWHERE.items() for word in words}
+SOURCES = ("--source", "--image", "--images", "--input", "--img-path")
 
 
 class UsageError(LookonceError):
@@ -88,6 +104,8 @@ def _no_verb(word: str, where: str, app: typer.Typer) -> str:
     meant = last[near[0]] if near else []
     meant = [verb for verb in meant if group and verb.startswith(f"{group} ")] or meant
     guess = f", did you mean {' or '.join(meant)}?" if meant else ";"
+    if not group and files.exists(word):
+        guess = f", did you mean `lookonce detect {shlex.quote(word)}`?"
     return f"no verb {shown(f'{group} {word}'.strip())!r}{guess} `{where} --help` shows them"
 
 
@@ -97,6 +115,10 @@ def _no_option(option: str, where: str, app: typer.Typer) -> str:
     That is one of this verb's, unless another verb has almost the same.
     """
     verbs, here = verbs_of(app), where.removeprefix("lookonce").strip()
+    if (meant := MEANT.get(option)) in verbs.get(here, ()):
+        return f"{option}, did you mean {meant}?"
+    if option in SOURCES and here in ("detect", "classify"):
+        return f"{option}; pictures are named without an option, `lookonce {here} photo.jpg`;"
     having = [verb for verb, options in verbs.items() if option in options and verb]
     if having:
         some = having[: MOST_VERBS - 1] if len(having) > MOST_VERBS else having

@@ -113,9 +113,10 @@ def expected_bytes(entries: Iterable[Entry], header: Header | None = None) -> in
 
 
 def _header(head: bytes, found: int, floats: int, path: Path) -> Header:
-    kind = files.kind_of(head)
+    kind = files.kind_of(head) or ("a text" if files.is_text(head) else None)
     if kind is not None:
-        raise WeightsError(f"{path}: is {kind}, wanted a Darknet weights file")
+        hint = ": are cfg and weights swapped?" if head.lstrip()[:1] in (b"[", b"#") else ""
+        raise WeightsError(f"{path}: is {kind}, wanted a Darknet weights file{hint}")
     if len(head) < 16:
         raise WeightsError(f"{path}: {found} bytes, shorter than any header; wanted {20 + 4 * floats:,} bytes")
     major, minor, revision = struct.unpack_from("<iii", head)

@@ -52,8 +52,8 @@ def shared_names(theirs: Sequence[str], ours: Sequence[str], file: Path | None =
         to[number] = other
     if not (to >= 0).any():
         some = f"{_some(theirs)} against {_some(ours)}"
-        raise DataError(f"no class of the model is one of the dataset: {some}: name its classes (--names), or give "
-                        "a file of lines theirs = ours (--map)")
+        raise DataError(f"no class of the model is one of the dataset: {some}: name its classes (--names), give "
+                        "a file of lines theirs = ours (--map), or learn the data's (lookonce train --data ...)")
     shared = set(to.tolist()) - {-1}
     return SharedNames(
         to,

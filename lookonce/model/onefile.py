@@ -102,7 +102,7 @@ def read(path: Path, memory_limit: int, *, allow_nonfinite: bool = False) -> Mod
                     check_values(array.reshape(-1), entry, path)
                 layers[entry.layer][entry.name] = array
     except safetensors.SafetensorError as problem:
-        raise WeightsError(f"{path}: is no usable safetensors file: {problem}") from None
+        raise WeightsError(f"{path}: is no usable safetensors file: {problem}: was it cut off?") from None
     if _is_packed(path, metadata):
         layers = packed.unpacked(path, network, layers)
     names = _json_in(path, metadata, "names", list)

@@ -18,6 +18,9 @@ from lookonce.network import Network
 from lookonce.network.network import MEMORY_LIMIT
 
 RANDOM = "random"                    # in place of a weights file
+# What models are called that others write and that are not read here.
+FOREIGN = {".pt": "PyTorch", ".pth": "PyTorch", ".ckpt": "PyTorch", ".h5": "Keras", ".keras": "Keras",
+           ".tflite": "TensorFlow", ".pb": "TensorFlow", ".engine": "TensorRT"}  # fmt: skip
 Size = int | tuple[int, int]
 
 
@@ -101,6 +104,11 @@ def _network(model: str | Path, allow_paths: bool) -> Network:
     path = Path(model)
     if path.suffix == ".onnx":
         raise CfgError(f"{path}: ONNX is written, not read back; give the cfg or the .safetensors that it was made of")
+    if (whose := FOREIGN.get(path.suffix.lower())) is not None:
+        raise CfgError(
+            f"{path}: {whose} files are not read: wanted a cfg and its weights (-m my.cfg -w my.weights), a "
+            ".safetensors file made here, or a network of the zoo (`lookonce model list`)"
+        )
     if not files.exists(path) and path.suffix != ".cfg":
         known = nearest(str(model), zoo.networks().keys())
         raise CfgError(

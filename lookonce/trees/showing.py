@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from lookonce.wordtree import WordTree, plain
 
 LONGEST_NAME = 200
 MOST_RELATIVES = 12
+SHORT_WORD = 3                   # letters of a word by which nothing is known
+ALIKE = 0.8                      # by difflib: one letter of six may be wanting, not two
 
 
 class Entry(NamedTuple):
@@ -69,9 +72,18 @@ def find(tree: WordTree, name: str, path: object = "the tree") -> tuple[int, ...
         found = (int(name),)
     if not found:
         guess = nearest(name, tree.ids) if len(tree) <= 100_000 and any(c.isdigit() for c in name) else ""
-        guess = guess or nearest(plain(name), sorted({plain(each) for each in tree.names}))
-        raise DataError(f"{path}: has no node {shown(name)}{guess}")
+        raise DataError(f"{path}: has no node {shown(name)}{guess or _alike(tree, name)}")
     return found
+
+
+def _alike(tree: WordTree, name: str) -> str:
+    """`, did you mean Norfolk terrier?`: a name that is much like it, or has a word that is; nothing if none is."""
+    words: dict[str, str] = {}
+    for each in tree.names:
+        for word in (plain(each), *(plain(part) for part in each.split() if len(part) > SHORT_WORD)):
+            words.setdefault(word, each)
+    near = difflib.get_close_matches(plain(name)[:64], words, n=1, cutoff=ALIKE)
+    return f", did you mean {shown(words[near[0]], LONGEST_NAME)}?" if near else ""
 
 
 def show(tree: WordTree, node: int = -1, depth: int | None = None) -> Iterator[str]:

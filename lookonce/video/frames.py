@@ -143,6 +143,9 @@ class Video:
                 is_camera = _is_camera(self.name)
                 what = f"camera {self.name}" if is_camera else self.name
                 hint = ": does another program use it?" if is_camera else ": is the address right, and is it up?"
+            kind = None if self.live else _kind_of(self.name)
+            if kind is not None:
+                raise InputError(f"{what}: is {kind}, wanted a video") from None
             raise InputError(f"{what}: cannot be opened as a video: {_reason(problem)}{hint}") from None
 
 
@@ -189,6 +192,14 @@ def _check_file(name: str) -> None:
         raise InputError(f"{name}: no such file{files.near(Path(name))}") from None
     if not stat.S_ISREG(mode):
         raise InputError(f"{name}: is a folder, pipe or device, wanted a video file")
+
+
+def _kind_of(name: str) -> str | None:
+    """What a file is that is no video, None if that is not known."""
+    with files.open_regular(Path(name), InputError) as file:
+        head = file.read(64)
+    kind = files.kind_of(head) or ("a text" if files.is_text(head) else None)
+    return ("empty" if not head else kind) if kind is None or not kind.startswith("a video") else None
 
 
 def _check_camera(number: int) -> None:

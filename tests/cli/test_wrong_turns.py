@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import os
 import shutil
 import sys
 import threading
@@ -17,6 +18,7 @@ from conftest import DETECTOR, model_of
 from PIL import Image
 
 from lookonce.cli.main import main
+from lookonce.model import onefile
 
 CLASSIFIER = DETECTOR[: DETECTOR.index("[convolutional]\nfilters=21")] + "[avgpool]\n[softmax]\n"
 OBJECT = "<object><name>dog</name><bndbox><xmin>3</xmin><ymin>3</ymin><xmax>40</xmax><ymax>40</ymax></bndbox></object>"
@@ -34,9 +36,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.cfg").write_text(cfg)
         model_of(cfg).write_weights(folder / f"{name}.weights")
     texts = {"net.names": "cat\ndog\n", "three.names": "a\nb\nc\n", "list.txt": "dog.jpg\n", "page.weights": PAGE,
-             "page.jpg": PAGE, "notes.cfg": "Dear diary,\ntoday it learnt.\n", "paper.jpg": "%PDF-1.7\n"}  # fmt: skip
+             "page.jpg": PAGE, "diary.md": "# Today\n- it learnt\n", "net.py": "x = 1\n",
+             "paper.mp4": "%PDF-1.7\n", "note.mp4": "Dear diary,\n", "texts/a.md": "# Today\n",
+             "notes.cfg": "Dear diary,\ntoday it learnt.\n", "paper.jpg": "%PDF-1.7\n"}  # fmt: skip
     for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
+    (folder / "movie.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
+    onefile.write(folder / "half.safetensors", model_of(DETECTOR))
+    os.truncate(folder / "half.safetensors", 3000)
     for name in ("photos", "empty", "VOC/Annotations", "VOC/JPEGImages", "VOC/ImageSets/Main"):
         (folder / name).mkdir(parents=True)
     picture = Image.fromarray(np.random.default_rng(7).integers(0, 256, (50, 80, 3), np.uint8))
@@ -73,6 +81,10 @@ TURNS: list[tuple[str, int, list[str]]] = [
     (f"detect photos/*.jpg {NET}", 2, ["photos/*.jpg: matches no picture and no video", "photos holds 2 .png"]),
     (f"detect fotos/*.jpg {NET}", 2, ["there is no folder fotos", "did you mean photos?"]),
     (f"detect clip.mp4 {NET}", 2, ["clip.mp4: no such file"]),
+    (f"detect paper.mp4 {NET}", 2, ["paper.mp4: is a PDF document, wanted a video"]),
+    (f"detect note.mp4 {NET}", 2, ["note.mp4: is a text, wanted a video"]),
+    (f"detect net.cfg {NET}", 2, ["net.cfg: is a text, perhaps a cfg", "given by -m my.cfg -w my.weights"]),
+    (f"detect net.weights {NET}", 2, ["net.weights: is in no format", "a network is given by -m my.cfg -w my.weights"]),
     (f"detect http://127.0.0.1:9/dog.jpg {NET}", 2, ["cannot be opened", "is the address right, and is it up?"]),
     # models
     ("detect dog.jpg -m yolov3-tinny", 2, ["neither a file nor a network of the zoo", "did you mean yolov3-tiny?"]),
@@ -84,6 +96,10 @@ TURNS: list[tuple[str, int, list[str]]] = [
     ("detect dog.jpg -m net.cfg -w c.weights", 2, ["2,004 bytes, wanted 3,432", "are cfg and weights of one network?"]),
     ("detect dog.jpg -m net.cfg -w page.weights", 2, ["page.weights: is an HTML or XML page", "an error page?"]),
     ("detect dog.jpg -m net.cfg -w dog.jpg", 2, ["dog.jpg: is a JPEG picture, wanted a Darknet weights file"]),
+    ("detect dog.jpg -m net.cfg -w net.names", 2, ["net.names: is a text, wanted a Darknet weights file"]),
+    ("detect dog.jpg -m c.cfg -w net.cfg", 2, ["net.cfg: is a text", "wanted a Darknet", "cfg and weights swapped?"]),
+    ("detect dog.jpg -m yolov8n.pt", 2, ["yolov8n.pt: PyTorch files are not read", "wanted a cfg and its weights"]),
+    ("detect dog.jpg -m half.safetensors", 2, ["half.safetensors: is no usable safetensors file", "was it cut off?"]),
     ("detect dog.jpg -m net.cfg -w net.weihgts", 2, ["net.weihgts: no such file", "did you mean net.weights?"]),
     ("detect dog.jpg -m notes.cfg -w net.weights", 2, ["notes.cfg:1: 'Dear diary,'", "wanted [net]", "is it a cfg?"]),
     ("detect dog.jpg -m c.cfg -w c.weights", 2, ["it classifies: use classify"]),
@@ -91,6 +107,12 @@ TURNS: list[tuple[str, int, list[str]]] = [
     ("detect dog.jpg -m net.cfg -w net.weights --names three.names", 2, ["3 names", "2 classes", "one a class"]),
     ("detect dog.jpg -m net.cfg -w net.weights --names cocoo", 2, ["--names cocoo: is neither", "did you mean coco?"]),
     # options
+    ("dog.jpg", 2, ["no verb 'dog.jpg', did you mean `lookonce detect dog.jpg`?"]),
+    ("detect dog.jpg --conf .3", 2, ["No such option: --conf, did you mean --thresh?"]),
+    ("detect dog.jpg --iou .3", 2, ["No such option: --iou, did you mean --nms?"]),
+    ("val --data VOC --imgsz 320", 2, ["No such option: --imgsz, did you mean --size?"]),
+    ("train --data VOC --weights net.weights", 2, ["No such option: --weights, did you mean --pretrained?"]),
+    ("detect --source dog.jpg", 2, ["No such option: --source; pictures are named without an option"]),
     ("detct dog.jpg", 2, ["no verb 'detct'", "did you mean detect?"]),
     (f"detect dog.jpg {NET} --epochs 3", 2, ["No such option: --epochs", "is of train, not of detect"]),
     ("classify dog.jpg --nms .4", 2, ["No such option: --nms", "is of detect, val, not of classify"]),
@@ -99,6 +121,9 @@ TURNS: list[tuple[str, int, list[str]]] = [
     ("model show yolov3-tiny --size 417", 2, ["size 417 x 417", "multiples of 32, such as 416 x 416 or 448 x 448"]),
     # where answers go
     (f"detect dog.jpg {NET} --format json -o net.names/a.json", 2, ["net.names: is a file, wanted a folder", "give"]),
+    (f"detect dog.jpg {NET} -o diary.md", 2, ["-o diary.md: is there already and holds no answers of an earlier run"]),
+    (f"detect dog.jpg {NET} --format csv -o net.py", 2, ["-o net.py: is there already and holds no answers"]),
+    ("val --data VOC -m net.cfg -w net.weights -o diary.md", 2, ["-o diary.md: is there already and holds no answers"]),
     (f"detect dog.jpg {NET} -o dog.jpg", 2, ["-o dog.jpg", "wanted a name for answers"]),
     ("model convert net.cfg -w net.weights -o net.pt -q", 2, ["No such option: -q"]),
     ("model convert net.cfg -w net.weights -o net.pt", 2, ["net.pt: wanted a name that ends in .safetensors, .onnx"]),
@@ -108,6 +133,10 @@ TURNS: list[tuple[str, int, list[str]]] = [
     ("val --data VOC --split vall -m net.cfg -w net.weights", 2, ["VOC: has no split vall, did you mean val?"]),
     ("val --data VOC --format vocc -m net.cfg -w net.weights", 2, ["no format vocc is known", "did you mean voc?"]),
     ("val --data photos -m net.cfg -w net.weights", 2, ["photos: holds 2 pictures and no labels", "put labels beside"]),
+    ("val --data texts -m net.cfg -w net.weights", 2, ["texts: holds no pictures; wanted pictures with labels"]),
+    ("val --data movie.mp4 -m net.cfg -w net.weights", 2, ["movie.mp4: is a video", "wanted pictures with labels"]),
+    ("val --data dog.jpg -m net.cfg -w net.weights", 2, ["dog.jpg: is a JPEG picture; wanted pictures with labels"]),
+    ("val --data VOC -m net.cfg -w net.weights -q", 2, ["no class of the model", "--map", "lookonce train --data ..."]),
     ("data stats empty", 2, ["empty: is an empty folder: it holds no picture and no labels"]),
     ("data show VOC -o page.html --class dgo", 2, ["VOC: has no class dgo", "did you mean dog?"]),
     ("data convert VOC --to vok -o new", 2, ["no format vok can be written", "did you mean voc?"]),
@@ -192,6 +221,31 @@ def test_an_address_of_a_picture_is_one_and_that_of_a_page_is_told(
         assert f"{address}/dog.jpg" in capsys.readouterr().out
         check(f"detect {address}/page.jpg {NET}", 2, ["page.jpg: ", "is it a page about a picture or video?"], capsys)
         check(f"detect {address}/none.jpg {NET}", 2, ["404", "is the address right, and is it up?"], capsys)
+
+
+@pytest.mark.parametrize("format", ["table", "json", "jsonl", "csv", "coco"])
+def test_answers_replace_earlier_answers_of_any_form_and_an_empty_file(
+    here: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever was found; the least of scores finds boxes on random weights."""
+    for thresh in ("1", "0.05"):
+        for form in (format, "table"):
+            line = f"detect dog.jpg {NET} --thresh {thresh} --format {form} -o out.txt"
+            assert main(line.split()) == 0
+    (here / "out.txt").write_text("")
+    assert main(line.split()) == 0
+
+
+def test_where_the_detector_in_the_box_finds_nothing_it_is_said_what_helps(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once a run, for people only: not where programs read the answers, nor of another network."""
+    assert main(["detect", "dog.jpg", "photos"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("nothing found"), err.count("lookonce model pull yolov3-tiny")) == (3, 1)
+    for words in ("dog.jpg -q", "dog.jpg --format jsonl", f"dog.jpg {NET} --thresh 1"):
+        assert main(["detect", *words.split()]) == 0
+        assert "lookonce model pull" not in capsys.readouterr().err
 
 
 def test_what_is_no_wrong_turn_works(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

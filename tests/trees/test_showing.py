@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookonce import zoo
 from lookonce.errors import DataError, LookonceWarning
 from lookonce.trees import as_json, described, entry, find, read_tree, show, write_map, write_tree
 from lookonce.trees.stored import map_names
@@ -95,6 +96,15 @@ def test_a_miss_names_what_is_near(name: str, guess: str | None) -> None:
     with pytest.raises(DataError, match="my.tree: has no node") as refused:
         find(TREE, name, "my.tree")
     assert (f"did you mean {guess}?" in str(refused.value)) == (guess is not None)
+
+
+def test_a_miss_of_the_large_tree_names_what_has_a_word_like_it() -> None:
+    """Snorkel has as many letters in common, but two others."""
+    tree = read_tree(zoo.bundled_files()["9k.tree"])
+    with pytest.raises(DataError, match="has no node Norflk, did you mean Norfolk "):
+        find(tree, "Norflk")
+    with pytest.raises(DataError, match="has no node xyzzy$"):
+        find(tree, "xyzzy")
 
 
 def test_control_characters_of_a_name_do_not_reach_the_terminal() -> None:
