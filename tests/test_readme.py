@@ -65,6 +65,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in NAMES:
             for number in range(2):
                 archive.write(folder / "photo.jpg", f"{name}/{number}.jpg")
+    with zipfile.ZipFile(folder / "pets.zip", "w") as archive:
+        for name in ("pug", "poodle"):
+            for number in range(2):
+                archive.write(folder / "photo.jpg", f"{name}/{number}.jpg")
     for number in range(4):
         picture(f"cifar10/train/{NAMES[number % 2]}/{number}.png")
     (folder / "recipes").symlink_to(ROOT / "recipes")
