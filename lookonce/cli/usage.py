@@ -7,6 +7,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -104,7 +105,7 @@ def _no_verb(word: str, where: str, app: typer.Typer) -> str:
     meant = last[near[0]] if near else []
     meant = [verb for verb in meant if group and verb.startswith(f"{group} ")] or meant
     guess = f", did you mean {' or '.join(meant)}?" if meant else ";"
-    if not group and files.exists(word):
+    if not group and files.exists(word) and not (meant and Path(word).is_dir()):      # `models` means model
         guess = f", did you mean `lookonce detect {shlex.quote(word)}`?"
     return f"no verb {shown(f'{group} {word}'.strip())!r}{guess} `{where} --help` shows them"
 

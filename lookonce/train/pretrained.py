@@ -127,7 +127,7 @@ def _found(pretrained: str) -> tuple[Path, int | None, Source | None]:
     elif (meant := zoo.cut_of(name)) is not None:
         network, layers = meant
         raise WeightsError(
-            f"{name}: no such file, and none of it was published: `{network}:{layers}` takes the first {layers} layers "
+            f"{name}: no such file, and its first layers were not published alone: `{network}:{layers}` takes the first {layers} layers "
             f"of the published weights, `lookonce model cut {network} {layers} -o {name}` makes the file"
         )
     else:
