@@ -10,6 +10,7 @@ IMG ?=
 $(VENV)/.installed: pyproject.toml $(wildcard native/*.*)
 	@date +%s >.setup
 	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): torch and the tools of tests too, about 1.8 GB on the disk; some minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@echo "set up in $$(($$(date +%s) - $$(cat .setup))) s"; rm .setup
 	@touch $@

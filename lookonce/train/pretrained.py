@@ -127,8 +127,8 @@ def _found(pretrained: str) -> tuple[Path, int | None, Source | None]:
     elif (meant := zoo.cut_of(name)) is not None:
         network, layers = meant
         raise WeightsError(
-            f"{name}: no such file, and its first layers were not published alone: `{network}:{layers}` takes the first {layers} layers "
-            f"of the published weights, `lookonce model cut {network} {layers} -o {name}` makes the file"
+            f"{name}: no such file, and these layers were not published alone: `{network}:{layers}` takes the first "
+            f"{layers} layers of the published weights, `lookonce model cut {network} {layers} -o {name}` makes it"
         )
     else:
         known = difflib.get_close_matches(name[:64], [*zoo.networks(), *zoo.published_files()], n=1, cutoff=0.8)
