@@ -314,8 +314,8 @@ def test_errors_stop_and_are_counted(root: Path) -> None:
     assert "\n" not in text
     assert text.startswith(f"{root}/JPEGImages/00.jpg: is not there")
     assert text.endswith(
-        f", and 3 more errors: nothing is learnt from such data; `lookonce data check {root}` lists all, and skipping "
-        "leaves their pictures out"
+        f", and 3 more errors: nothing is learnt from such data; `lookonce data check {root}` lists all, and "
+        "--skip-bad leaves their pictures out"
     )
 
 
