@@ -82,13 +82,21 @@ class Chosen:
 
 
 def _numbers(names: Sequence[str], chosen: Sequence[str], path: str) -> np.ndarray:
-    """What each class is among the chosen ones. Raises DataError for one that there is not."""
-    place = {plain_name(name): number for number, name in reversed(list(enumerate(names)))}
+    """What each class is among the chosen ones, -1 if none: by its name, or by a known synonym.
+
+    Raises DataError for one that there is not, and for two that are one.
+    """
+    exact = {name: number for number, name in reversed(list(enumerate(names)))}
+    alike = {plain_name(name): number for name, number in exact.items()}
     number = np.full(len(names), -1, np.int64)
     for at, name in enumerate(chosen):
-        if plain_name(name) not in place:
+        found = exact.get(name, alike.get(plain_name(name)))
+        if found is None:
             raise DataError(f"{path}: has no class {shown(name)}{nearest(name, names)}")
-        number[place[plain_name(name)]] = at
+        if number[found] >= 0:
+            other = shown(chosen[int(number[found])])
+            raise DataError(f"{path}: {shown(name)} and {other} are the same class, {shown(names[found])}; wanted one")
+        number[found] = at
     return number
 
 

@@ -64,11 +64,11 @@ class Detector:
         self.nms = own.nms if nms is None else share("nms", nms)
         self.hierarchy = own.hierarchy if hierarchy is None else share("hierarchy", hierarchy)
         self.nms_kind = _nms_kind(model, class_agnostic)
+        self._chosen = Chosen.of(model, only, depth, below)
+        self.names = self._chosen.names
         self.runner = Runner(
             model, engine=engine, precision=precision, threads=threads, resize=resize, compat=compat
         )
-        self._chosen = Chosen.of(model, only, depth, below)
-        self.names = self._chosen.names
         self._heads = [head for _, head in network.heads]
 
     def __str__(self) -> str:

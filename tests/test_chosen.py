@@ -64,6 +64,13 @@ def test_without_a_tree_the_chosen_classes_are_renumbered_and_the_others_left_ou
     same(found, every)
 
 
+def test_of_two_classes_that_sound_alike_the_one_of_the_very_name_is_chosen(flat: Model) -> None:
+    both = replace(flat, names=("tv", "tvmonitor"))
+    every = Detector(both, threshold=0.2)(noise())
+    same(Detector(both, threshold=0.2, only=["tvmonitor"])(noise()), every[every.label == 1])
+    same(Detector(both, threshold=0.2, only=["TV"])(noise()), every[every.label == 0])
+
+
 def test_down_a_tree_depth_and_below_change_labels_and_leave_boxes(tree: Model) -> None:
     every = Detector(tree, threshold=0.3, nms=1.0, hierarchy=0.1)(noise())
     roots = Detector(tree, threshold=0.3, nms=1.0, hierarchy=0.1, depth=1)(noise())
@@ -91,6 +98,7 @@ def test_what_cannot_be_chosen_is_said_in_one_line(tree: Model, flat: Model) -> 
         (flat, {"depth": 2}, CfgError, "has no tree to go down; wanted one with tree="),
         (flat, {"below": ["cat"]}, CfgError, "has no tree to go down"),
         (flat, {"only": ["cart"]}, DataError, "has no class cart, did you mean cat"),
+        (flat, {"only": ["airplane", "aeroplane"]}, DataError, "aeroplane and airplane are the same class, aeroplane"),
         (tree, {"only": ["dog"], "depth": 2}, CfgError, "depth stands beside only"),
         (tree, {"only": ["dog"], "below": ["dog"]}, CfgError, "below stands beside only"),
         (tree, {"depth": 0}, CfgError, "depth=0: wanted a whole number from 1"),
