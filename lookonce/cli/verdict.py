@@ -183,8 +183,9 @@ def _write_page(
 
 
 def _print(judgement: Judgement, shares: Any) -> None:
+    width = max(13, *(len(figure.name) for figure in judgement.figures))
     for figure in judgement.figures:
-        print(f"{figure.name:<13} {_number(figure.value)}  {figure.meaning}")
+        print(f"{figure.name:<{width}} {_number(figure.value)}  {figure.meaning}")
     width = max(len(shown(row.name)) for row in judgement.classes)
     more = list(judgement.classes[0].more)
     print(f"\n{'class':<{width}}  objects      AP  " + "  ".join(f"{name:>6}" for name in more))

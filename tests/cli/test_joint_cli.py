@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sys
@@ -194,6 +195,11 @@ def test_val_judges_the_datasets_classes_by_whether_they_had_boxes(
     assert "mAP, never had boxes" not in figures
     both = (figures["mAP, had boxes"] + figures["mAP, boxes only above"]) / 2
     assert figures["mAP"] == pytest.approx(both)
+    code, out, _ = answered(capsys, "val", "-m", model, "--data", "deep/my.data", "--split", "train", "-q")
+    lines = out.partition("\n\n")[0].splitlines()
+    places = {re.search(r"  (mean|over|one|within)", line).start() for line in lines}    # type: ignore[union-attr]
+    assert len(lines) == 5
+    assert len(places) == 1
     (learnt / "my.map").write_text("n2 = night\n")
     more = ("--map", "my.map", "--json", "-q")
     code, out, _ = answered(capsys, "val", "-m", model, "--data", "deep/my.data", "--split", "train", *more)
