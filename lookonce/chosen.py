@@ -35,14 +35,20 @@ class Chosen:
 
     @classmethod
     def of(
-        cls, model: Model, only: Sequence[str] | Subset | None, depth: int | None, below: Sequence[str] | None
+        cls,
+        model: Model,
+        only: Sequence[str] | Subset | None,
+        hierarchy: float | None,
+        depth: int | None,
+        below: Sequence[str] | None,
     ) -> Chosen:
         """What the options of a Detector ask for. Raises CfgError or DataError."""
         names, tree, path = model.label_names(), model.tree, model.network.cfg.path
         for option, given in (("depth", depth), ("below", below)):
             if given is not None and tree is None:
                 raise CfgError(f"{option}={shown(repr(given))}: {path} has no tree to go down; wanted one with tree=")
-            if given is not None and only is not None:
+        for option, given in (("hierarchy", hierarchy), ("depth", depth), ("below", below)):
+            if given is not None and only is not None and tree is not None:
                 raise CfgError(f"{option} stands beside only: the classes of `only` are no steps down; wanted one")
         if depth is not None and not is_count(depth):
             raise CfgError(f"depth={shown(repr(depth))}: wanted a whole number from 1, for the roots")

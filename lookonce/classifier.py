@@ -72,20 +72,21 @@ class Classifier:
 
     def likeliest(self, probability: Float32[np.ndarray, " K"], top: int = 5) -> list[Answer]:
         """The same of `probabilities`."""
+        best = np.argsort(-probability, kind="stable")
         if self.tree is not None:
-            probability = np.where(self.tree.leaf, probability, 0)
-        best = np.argsort(-probability, kind="stable")[:top]
+            best = best[self.tree.leaf[best]]
+        best = best[:top]
         return [self._answer(int(label), float(probability[label])) for label in best]
 
     def sure(self, probability: Float32[np.ndarray, " K"]) -> Answer | None:
         """The deepest node on the likeliest way down whose own probability passes `hierarchy`, of `probabilities`.
 
-        The likeliest root even below it, None without a tree. So a dog of an unknown breed is a dog (thesis 2.4.1).
+        None if not even a root does, and without a tree. So a dog of an unknown breed is a dog (thesis 2.4.1).
         """
         if self.tree is None:
             return None
         node = int(self.tree.walk(probability[None], self.hierarchy)[0])
-        return self._answer(node, float(probability[node]))
+        return self._answer(node, float(probability[node])) if probability[node] > self.hierarchy else None
 
     def probabilities(self, picture: Source) -> Float32[np.ndarray, " K"]:
         """Every class's probability; down a tree each node's own, the product of those on its way.

@@ -29,7 +29,8 @@ class Detector:
     each other. `resize` fits pictures by letterbox, stretch or crop, `auto` as the model's makers did.
     `only` are the classes to answer with, by name or, as a Subset, chosen from the tree: `names` are then these, each
     as likely as all that lies below it (Darknet's map=). Down a tree, without `only`, `depth` is the most steps from
-    the top that an answer goes, and `below` leaves answers that are none of these classes out.
+    the top that an answer goes, and `below` leaves answers that are none of these classes out. `only` of a tree takes
+    neither `depth` and `below` nor `hierarchy`: there is no way down.
     `compat="darknet"` reproduces Darknet's accidents: batch norm's outer epsilon, `binary=1` ignored, the half-pixel
     letterbox inverse, tree traversal by products, EXIF orientation left alone.
 
@@ -64,7 +65,7 @@ class Detector:
         self.nms = own.nms if nms is None else share("nms", nms)
         self.hierarchy = own.hierarchy if hierarchy is None else share("hierarchy", hierarchy)
         self.nms_kind = _nms_kind(model, class_agnostic)
-        self._chosen = Chosen.of(model, only, depth, below)
+        self._chosen = Chosen.of(model, only, hierarchy, depth, below)
         self.names = self._chosen.names
         self.runner = Runner(
             model, engine=engine, precision=precision, threads=threads, resize=resize, compat=compat

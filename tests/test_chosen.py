@@ -100,6 +100,7 @@ def test_what_cannot_be_chosen_is_said_in_one_line(tree: Model, flat: Model) -> 
         (flat, {"only": ["cart"]}, DataError, "has no class cart, did you mean cat"),
         (flat, {"only": ["airplane", "aeroplane"]}, DataError, "aeroplane and airplane are the same class, aeroplane"),
         (tree, {"only": ["dog"], "depth": 2}, CfgError, "depth stands beside only"),
+        (tree, {"only": ["dog"], "hierarchy": 0.5}, CfgError, "hierarchy stands beside only"),
         (tree, {"only": ["dog"], "below": ["dog"]}, CfgError, "below stands beside only"),
         (tree, {"depth": 0}, CfgError, "depth=0: wanted a whole number from 1"),
         (tree, {"only": ["dgo"]}, DataError, "no node of the tree is called dgo, did you mean dog"),

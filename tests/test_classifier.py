@@ -70,10 +70,11 @@ def test_down_a_tree_leaves_compete_and_say_their_way(tmp_path: Path) -> None:
     assert {answer.name for answer in answers} == {"house cat", "rose", "puppy"}
     ways = {answer.name: answer.path for answer in answers}
     assert ways["puppy"] == ("animal", "dog", "puppy")
+    assert {answer.name for answer in classify(noise(), top=6)} == {"house cat", "rose", "puppy"}
 
 
 def test_it_is_sure_of_an_ancestor_where_it_is_not_of_more(tmp_path: Path) -> None:
-    """The likeliest child at each step, as long as its own probability passes; the likeliest root in any case."""
+    """The likeliest child at each step, as long as its own probability passes; nothing if that of no root does."""
     (tmp_path / "toy.tree").write_text(TREE)
     (tmp_path / "toy.cfg").write_text(CFG + "tree=toy.tree\n")
     model = open_model(tmp_path / "toy.cfg", "random")
@@ -81,11 +82,11 @@ def test_it_is_sure_of_an_ancestor_where_it_is_not_of_more(tmp_path: Path) -> No
     for hierarchy, name, path in (
         (0.4, "puppy", ("animal", "dog", "puppy")),
         (0.5, "animal", ("animal",)),
-        (0.9, "animal", ("animal",)),
     ):
         sure = Classifier(model, hierarchy=hierarchy).sure(own)
         assert sure is not None
         assert (sure.name, sure.path) == (name, path)
+    assert Classifier(model, hierarchy=0.9).sure(own) is None
     assert Classifier(model).hierarchy == 0.5
     with pytest.raises(CfgError, match="has no tree to go down, wanted no hierarchy"):
         Classifier(model_of(CFG), hierarchy=0.5)

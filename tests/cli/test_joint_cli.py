@@ -140,10 +140,12 @@ def test_a_classifier_learns_a_tree_and_backs_off_to_an_ancestor(
     assert found["top1"] > 0.9
     assert found["depth"][0] == 1
     picture = "shown/night/0.png"
-    assert main(["classify", picture, "-m", model, "--top", "2", "-q", "--format", "jsonl", "--hier", ".999999"]) == 0
+    assert main(["classify", picture, "-m", model, "--top", "2", "-q", "--format", "jsonl", "--hier", ".5"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["sure"]["name"] in ("thing", "dark", "night")
     assert row["classes"][0]["path"] == ["thing", "dark", "night"]
+    assert main(["classify", picture, "-m", model, "-q", "--hier", "1"]) == 0
+    assert "sure" not in capsys.readouterr().out
     assert main(["classify", picture, "-m", model, "-q", "--hier", "0"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[1].startswith("  sure: ")
