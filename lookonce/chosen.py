@@ -47,8 +47,8 @@ class Chosen:
         for option, given in (("depth", depth), ("below", below)):
             if given is not None and tree is None:
                 raise CfgError(f"{option}={shown(repr(given))}: {path} has no tree to go down; wanted one with tree=")
-        for option, given in (("hierarchy", hierarchy), ("depth", depth), ("below", below)):
-            if given is not None and only is not None and tree is not None:
+        for option, step in (("hierarchy", hierarchy), ("depth", depth), ("below", below)):
+            if step is not None and only is not None and tree is not None:
                 raise CfgError(f"{option} stands beside only: the classes of `only` are no steps down; wanted one")
         if depth is not None and not is_count(depth):
             raise CfgError(f"depth={shown(repr(depth))}: wanted a whole number from 1, for the roots")
