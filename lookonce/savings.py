@@ -173,7 +173,7 @@ def memory(name: str) -> Memory:
 def packed_bytes(network: Network) -> tuple[int, int]:
     """Bytes of the weights of all layers but the first and the last that have any, as floats and packed.
 
-    Packed as binary.packed has it: each filter begins a byte, and keeps the mean magnitude of its weights.
+    Packed as model.packed has it: each filter begins a byte, and keeps the mean magnitude of its weights.
     """
     inner = [node.index for node in network.nodes if isinstance(node.layer, Convolution | Connected)][1:-1]
     shapes = [entry.shape for entry in network.entries() if entry.layer in inner and entry.name == "weights"]

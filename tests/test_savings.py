@@ -11,8 +11,9 @@ import safetensors
 from conftest import model_of, network_of
 
 from lookonce import savings
-from lookonce.binary import kernel, packed
+from lookonce.binary import kernel
 from lookonce.cli.main import main
+from lookonce.model import onefile
 from lookonce.savings import KERNEL, NUMPY, Choice, Memory, Savings, Speed
 
 NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
@@ -39,7 +40,7 @@ def test_the_bytes_of_layers_between_the_first_and_the_last() -> None:
 def test_a_packed_file_holds_as_many_bytes(tmp_path: Path) -> None:
     """The same network, with single bits in just these layers."""
     model = model_of(THREE.format("xnor=1\n", "xnor=1\n") + LAST)
-    packed.write(tmp_path / "small.safetensors", model)
+    onefile.write(tmp_path / "small.safetensors", model, pack=True)
     with safetensors.safe_open(tmp_path / "small.safetensors", "numpy") as file:
         names = [name for name in file.keys() if name.endswith((".bits", ".magnitude"))]                # noqa: SIM118
         stored = sum(file.get_tensor(name).nbytes for name in names)
@@ -130,6 +131,8 @@ def test_without_the_kernel_it_says_that_nothing_was_measured_of_it(
         (["binary", "--baseline", "none.so"], "none.so: cannot be loaded as im2col and gemm"),
         (["--json", "binary"], "--json stands before binary, which does not have it; leave it out"),
         (["-m", "yolov3", "binary"], "--model stands before binary, which does not have it; leave it out"),
+        (["--seconds", "1", "binary"], "--seconds stands before binary; wanted it after binary"),
+        (["--strict", "binary"], "--strict stands before binary; wanted it after binary"),
     ],
 )
 def test_what_is_asked_for_and_cannot_be_is_one_line(
