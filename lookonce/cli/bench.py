@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from enum import StrEnum
@@ -85,8 +86,10 @@ def _refuse_options(context: typer.Context) -> None:
     """Raise InputError for an option that stands before `binary`, and would do nothing there."""
     given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
     if given:
-        option = given[0].removeprefix("as_")
-        raise InputError(f"--{option} stands before {context.invoked_subcommand}, which does not have it; leave it out")
+        name, verb = given[0], context.invoked_subcommand
+        theirs = inspect.signature(binary).parameters
+        wanted = f"; wanted it after {verb}" if name in theirs else ", which does not have it; leave it out"
+        raise InputError(f"--{name.removeprefix('as_')} stands before {verb}{wanted}")
 
 
 @app.command("binary")
