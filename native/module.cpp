@@ -51,6 +51,7 @@ public:
         size = 1;
         for (const size_t length : shape) {
             if (length > LARGEST_LENGTH || size * length > LARGEST_ARRAY) {
+                PyBuffer_Release(&view_);         // what is not made whole is not unmade either
                 refuse(std::string(name) + " of shape " + shape_of(shape) + " is too large");
             }
             size *= length;

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 
@@ -101,6 +102,16 @@ def test_products_of_matrices(path: str, monkeypatch: pytest.MonkeyPatch) -> Non
         a, b = rng.choice([-1, 1], (5, length)), rng.choice([-1, 1], (7, length))
         packed = [reference.pack(each.astype(np.float32)) for each in (a, b)]
         np.testing.assert_array_equal(matrix_product(*packed, length), a @ b.T)
+
+
+@needs_kernel
+def test_what_is_too_large_is_let_go_again() -> None:
+    """Python frees an array when nobody refers to it any more; numbers of references are CPython's."""
+    x, out = (np.empty((0, 2**31 + 1, 1, 1), kind) for kind in (np.float32, np.uint64))
+    before = sys.getrefcount(x), sys.getrefcount(out)
+    with pytest.raises(ValueError, match=r"x of shape \(0, 2147483649, 1, 1\) is too large"):
+        pack(x, out)
+    assert (sys.getrefcount(x), sys.getrefcount(out)) == before
 
 
 @needs_kernel
