@@ -42,6 +42,7 @@ KINDS_BY_MAGIC = (
     (b"%PDF", "a PDF document"),
     (b"<", "an HTML or XML page (was the download an error page?)"),
     (b"{", "a JSON text"),
+    (b"#EXTM3U", "a playlist"),
     (b"[", "a text, perhaps a cfg"),
     (b"#", "a text, perhaps a cfg"),
 )

@@ -3,8 +3,8 @@
 The network is that of BinaryConnect and BinaryNet, on which the thesis compares (4.4.2): 2 x w filters, pool, 2 x 2w,
 pool, 2 x 4w, pool, 2 x 8w connected, 10. There w is 128, pictures have 32 pixels and runs are long: --width 128
 --size 32 --epochs 100, on a GPU; what is usual here fits some minutes of a core. The first and the last layer are
-real. NAMEs choose some of VARIANTS. OUT takes a cfg and a folder of each, and results.json with all that are done. The
-runs are seeded and keep checkpoints: started again, this goes on where it was stopped.
+real. NAMEs choose some of VARIANTS. OUT (-o) takes a cfg and a folder of each, and results.json with all that are done.
+The runs are seeded and keep checkpoints: started again, this goes on where it was stopped.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ JSON = json.dumps({"message": "Not Found"}).encode()
         (b"[net]\nwidth=416\nheight=416\n", "swapped"), (b"# my net\n[net]\nwidth=416\n", "swapped"),
         (b"\xef\xbb\xbf[net]\nwidth=416\nheight=416\n", "swapped"), (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
         (b"\x89PNG\r\n\x1a\n" + bytes(99), "PNG"), (b"\xff\xd8\xff\xe0" + bytes(99), "JPEG"), (b"%PDF-1.7\n...", "PDF"),
-        (b"person\nbicycle\ncar\nmotorbike\n", "no Darknet header"),
+        (b"person\nbicycle\ncar\nmotorbike\n", "is a text, wanted a Darknet weights file"),
     ],
     ids=itertools.count(),                          # a zip archive and a gzip file hold the time: no names for tests
 )  # fmt: skip

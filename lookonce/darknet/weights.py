@@ -115,7 +115,7 @@ def expected_bytes(entries: Iterable[Entry], header: Header | None = None) -> in
 def _header(head: bytes, found: int, floats: int, path: Path) -> Header:
     kind = files.kind_of(head) or ("a text" if files.is_text(head) else None)
     if kind is not None:
-        hint = ": are cfg and weights swapped?" if head.lstrip()[:1] in (b"[", b"#") else ""
+        hint = ": are cfg and weights swapped?" if "cfg" in kind else ""
         raise WeightsError(f"{path}: is {kind}, wanted a Darknet weights file{hint}")
     if len(head) < 16:
         raise WeightsError(f"{path}: {found} bytes, shorter than any header; wanted {20 + 4 * floats:,} bytes")

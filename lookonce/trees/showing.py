@@ -83,6 +83,7 @@ def _alike(tree: WordTree, name: str) -> str:
         for word in (plain(each), *(plain(part) for part in each.split() if len(part) > SHORT_WORD)):
             words.setdefault(word, each)
     near = difflib.get_close_matches(plain(name)[:64], words, n=1, cutoff=ALIKE)
+    near = near or [word for word in words if sorted(word) == sorted(plain(name))]      # letters that changed places
     return f", did you mean {shown(words[near[0]], LONGEST_NAME)}?" if near else ""
 
 

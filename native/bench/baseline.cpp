@@ -1,5 +1,6 @@
-// What bench/binary_conv.py compares with: a convolution as matrix product in three plain loops, the way Darknet's CPU
-// code goes about it (im2col, then gemm in the order i, k, j), and how fast this processor counts bits at most.
+// What bench/binary_conv.py and `lookonce bench binary` compare with: a convolution as matrix product in three plain
+// loops, the way Darknet's CPU code goes about it (im2col, then gemm in the order i, k, j), and how fast this processor
+// counts bits at most.
 
 #include <stddef.h>
 #include <string.h>

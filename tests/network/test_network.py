@@ -357,7 +357,7 @@ def test_yolov3_says_at_333_that_it_wants_multiples_of_32() -> None:
 def test_another_size_obeys_the_limit_of_memory() -> None:
     """At 64 x 64 the activations are 12,288 and 8,192 floats, at 128 x 128 four times as many."""
     network = Network.build(Cfg.parse(NET + CONV, "test.cfg"), memory_limit=100_000)
-    with pytest.raises(CfgError, match=r"^size 128 x 128: .*limit of 0\.0 GB"):
+    with pytest.raises(CfgError, match=r"^size 128 x 128: .*limit of 0\.1 MB"):
         network.resized(128, 128, memory_limit=100_000)
     assert network.resized(128, 128).input == (3, 128, 128)
 
