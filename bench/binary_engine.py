@@ -107,12 +107,14 @@ def flipped(model: Model, pictures: np.ndarray) -> None:
     for step in run.walk(pictures, {}):
         if not isinstance(step, Convolve):
             continue
-        weights = model.weights[step.layer]["weights"]
+        source, weights = model.network.nodes[step.layer].given[0], model.weights[step.layer]["weights"]
+        weights = weights.reshape(len(weights), source.channels, *step.convolution.window)
         # The bits of some channels come in inverted, and so are their weights'.
         usual = reference.pack(np.ascontiguousarray(np.moveaxis(weights, 1, -1)))
         bits = buffers[step.sources[0]] ^ (usual ^ step.convolution.weights)[0, 0, 0]
         found = reference.unpack(bits, weights.shape[1]) > 0
-        wrong = int((found != (floats[step.layer].transpose(0, 2, 3, 1) > 0)).sum())
+        above = floats[step.layer].reshape(-1, *source) > 0                             # (B, C, H, W)
+        wrong = int((found != above.transpose(0, 2, 3, 1)).sum())
         others, signs = others + wrong, signs + found.size
         if wrong and not first:
             first = f", the first {wrong} of {found.size:,} before layer {step.layer}"
