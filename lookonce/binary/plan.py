@@ -17,14 +17,14 @@ from lookonce.binary.kernel import BinaryConvolution, choose
 from lookonce.binary.prepare import Affine, Sign, batch_norm, prepare
 from lookonce.binary.reference import words_for
 from lookonce.binary.steps import Add, Convolve, InputScale, Invert, Join, Pack, Pool, Real, Repeat, Step
-from lookonce.binary.wishes import PICTURES, Signs, Wanted, handed_on, has_input_scale, wanted_of
+from lookonce.binary.wishes import Signs, Wanted, handed_on, has_input_scale, wanted_of
 from lookonce.errors import EngineError
 from lookonce.layers.junctions import Shortcut
 from lookonce.layers.pooling import MaxPool
 from lookonce.layers.shape import Shape
 from lookonce.layers.wiring import Upsample
 from lookonce.model import Model
-from lookonce.network import Node
+from lookonce.network import PICTURES, Node
 
 
 class Buffer(NamedTuple):

@@ -21,9 +21,7 @@ from lookonce.layers.normalization import BatchNorm
 from lookonce.layers.plain import Dropout
 from lookonce.layers.pooling import MaxPool
 from lookonce.layers.wiring import Upsample
-from lookonce.network import Network, Node
-
-PICTURES = -1                   # the number, among those of layers, of what the network is given
+from lookonce.network import PICTURES, Network, Node
 
 
 class Signs(NamedTuple):

@@ -13,11 +13,10 @@ from onnx import TensorProto, helper
 from lookonce.graph.fold import fold
 from lookonce.graph.ops import BATCH, OPSET, GraphOps, Value, tensor
 from lookonce.model import Model
-from lookonce.network import Node
+from lookonce.network import PICTURES, Node
 
 IR_VERSION = 9                  # of the time of opset 18: runtimes of 2023 and later read it
 INPUT = "images"
-PICTURES = -1                   # the number, among those of layers, of what the network is given
 
 
 @dataclass(frozen=True)

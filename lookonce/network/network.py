@@ -33,6 +33,7 @@ from lookonce.wordtree import WordTree
 
 Resize = Literal["letterbox", "stretch", "crop"]
 
+PICTURES = -1                   # the number, among those of layers, of what the network is given
 MEMORY_LIMIT = 4 << 30          # bytes of weights and activations that a cfg may ask for
 
 LAYERS: tuple[type[Layer | Junction], ...] = (
@@ -57,7 +58,7 @@ SURGERY_OPTIONS = ("dontload", "dontsave", "dontloadscales", "numload")
 
 @dataclass(frozen=True)
 class Node:
-    """A layer in its place. `sources` are the layers it reads, -1 the input; `given` and `shape` go in and out."""
+    """A layer in its place. `sources` are the layers it reads, or PICTURES; `given` and `shape` go in and out."""
 
     index: int
     line: int
